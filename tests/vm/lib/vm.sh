@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# One virtual machine: the daemon that shares the host's /, QEMU, the channels to both, and their end.
+# Everything of a run is in one private folder, RUN. Processes are ended by the id they were started with.
+
+RUN='' VFS_PID='' QEMU_PID='' OUT_PID=''
+VFS_DAEMON=''
+
+# The folder is removed and both processes end with this one, however it ends.
+vm_prepare()
+{
+	RUN=$(mktemp -d "${TMPDIR:-/tmp}/ublkd-vm-XXXXXX") || die 125 "no temporary folder in ${TMPDIR:-/tmp}"
+	trap vm_cleanup EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	trap 'exit 129' HUP
+	mkfifo "$RUN/ctl" "$RUN/out" "$RUN/console.in" "$RUN/monitor.in" || die 125 "$RUN: no named pipes here"
+	: >"$RUN/console.out"
+	: >"$RUN/monitor.out"
+	# Opened for both directions, neither blocks nor ends when QEMU is gone.
+	exec {CTL}<>"$RUN/ctl" {CONSOLE}<>"$RUN/console.in" {MONITOR}<>"$RUN/monitor.in"
+}
+
+vm_cleanup()
+{
+	local status=$? pid
+	trap - EXIT INT TERM HUP
+	for pid in $QEMU_PID $VFS_PID $OUT_PID; do
+		kill -KILL "$pid"
+		wait "$pid"
+	done 2>/dev/null
+	rm -rf "$RUN"
+	exit $status
+}
+
+# vm_tools: what must be installed, each with the package that brings it.
+vm_tools()
+{
+	local place
+	need qemu-system-x86_64 qemu-system-x86
+	need perl perl-base
+	need setpriv util-linux
+	for place in /usr/libexec/virtiofsd /usr/lib/qemu/virtiofsd; do
+		if [ -x "$place" ]; then
+			VFS_DAEMON=$place
+			return
+		fi
+	done
+	die 125 "virtiofsd: not found in /usr/libexec or /usr/lib/qemu (Debian 13: apt-get install virtiofsd, Debian 12: qemu-system-common)"
+}
+
+# The socket is made and listened on before the daemon starts: it needs no lock or pid file in
+# /run for it, and QEMU may connect at once.
+# shellcheck disable=SC2016 # it is perl
+LISTEN='
+use Socket;
+$^F = 255;
+my $path = shift;
+socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die "socket: $!\n";
+bind($s, pack_sockaddr_un("$path.new")) or die "$path.new: $!\n";
+listen($s, 1) or die "listen: $!\n";
+rename("$path.new", $path) or die "$path: $!\n";
+push @ARGV, "--fd=" . fileno($s);
+exec @ARGV or die "$ARGV[0]: $!\n";'
+
+# vm_share: the whole / of the host; the guest mounts it read-only.
+vm_share()
+{
+	local jail=() daemon=("$VFS_DAEMON")
+	if "$VFS_DAEMON" --help 2>&1 | grep -q -e --shared-dir; then
+		daemon+=(--shared-dir=/ --cache=always --log-level=error)
+		if [ "$(id -u)" = 0 ]; then daemon+=(--sandbox=chroot); else daemon+=(--sandbox=none); fi
+		if "$VFS_DAEMON" --help 2>&1 | grep -q -e --readonly; then daemon+=(--readonly); fi
+	else
+		daemon+=(-o source=/ -o cache=always -o sandbox=chroot -o log_level=err --rlimit-nofile=0)
+		# This one always calls chroot(2): a user gets that right in a name space of his own.
+		if [ "$(id -u)" != 0 ]; then
+			unshare -Ur true 2>/dev/null ||
+				die 125 "virtiofsd of this release needs root or user name spaces, and this user may not make one"
+			jail=(unshare -Ur)
+		fi
+	fi
+	ulimit -S -n "$(ulimit -H -n)"
+	"${jail[@]}" setpriv --pdeathsig KILL perl -e "$LISTEN" "$RUN/share" "${daemon[@]}" \
+		>"$RUN/virtiofsd.log" 2>&1 </dev/null &
+	VFS_PID=$!
+	for _ in {1..100}; do
+		[ -S "$RUN/share" ] && return
+		kill -0 $VFS_PID 2>/dev/null || break
+		sleep 0.1
+	done
+	die 125 "virtiofsd does not start: $(tail -n 3 "$RUN/virtiofsd.log")"
+}
+
+# vm_conf VERSION MODULES CWD: read by both scripts of the guest, added behind the cached image.
+vm_conf()
+{
+	mkdir "$RUN/conf"
+	{
+		echo "VM_VERSION=$(quoted "$1")"
+		echo "VM_MODULES=$(quoted "$2")"
+		echo "VM_CWD=$(quoted "$3")"
+	} >"$RUN/conf/vm.conf"
+}
+
+# vm_command ENV-ARRAY-NAME WORD...: what the guest runs, and with which environment.
+vm_command()
+{
+	local -n environment=$1
+	shift
+	{
+		echo "VM_ENV=($(quoted "${environment[@]}"))"
+		echo "VM_ARGV=($(quoted "$@"))"
+	} >"$RUN/conf/lists"
+}
+
+# vm_start IMAGE KERNEL CPUS MEMORY ACCELERATION APPEND QEMU-ARG...
+vm_start()
+{
+	local image=$1 kernel=$2 cpus=$3 memory=$4 acceleration=$5 append=$6 qemu
+	shift 6
+	(cd "$RUN/conf" && find . -type f | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$RUN/conf.gz"
+	cat "$image" "$RUN/conf.gz" >"$RUN/initrd" || die 125 "$RUN: cannot be written"
+	# cat ends by itself when QEMU, the only writer, is gone.
+	cat "$RUN/out" &
+	OUT_PID=$!
+	# shellcheck disable=SC2054 # QEMU's words have commas
+	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name ublkd-vm
+		-smp "$cpus" -m "${memory}M"
+		-object "memory-backend-memfd,id=memory,size=${memory}M,share=on" -machine pc,memory-backend=memory
+		-chardev "pipe,id=console,path=$RUN/console" -serial chardev:console
+		-chardev "pipe,id=monitor,path=$RUN/monitor" -mon chardev=monitor,mode=readline
+		# The first virtio device: the guest knows its ports as vport0p1 and vport0p2.
+		-device virtio-serial-pci
+		-chardev "file,id=ctl,path=$RUN/ctl" -device virtserialport,nr=1,chardev=ctl,name=ctl
+		-chardev "file,id=out,path=$RUN/out" -device virtserialport,nr=2,chardev=out,name=out
+		-chardev "socket,id=share,path=$RUN/share" -device vhost-user-fs-pci,chardev=share,tag=host
+		-kernel "$kernel" -initrd "$RUN/initrd"
+		# Warnings reach the console, so that a guest that dies has left its last words there.
+		-append "console=ttyS0 loglevel=5 panic=-1 mitigations=off log_buf_len=8M printk.devkmsg=on sysrq_always_enabled watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=180 $append"
+		"$@")
+	case $acceleration in
+	tcg) qemu+=(-accel "tcg,thread=multi" -cpu "max,cx16=off") ;;
+	icount) qemu+=(-accel "tcg,thread=single" -cpu "max,cx16=off" -icount "shift=0,sleep=off") ;;
+	kvm) qemu+=(-accel kvm -cpu host) ;;
+	esac
+	setpriv --pdeathsig KILL "${qemu[@]}" >"$RUN/qemu.log" 2>&1 </dev/null &
+	QEMU_PID=$!
+}
+
+vm_alive() { kill -0 "$QEMU_PID" 2>/dev/null; }
+
+# vm_read VARIABLE SECONDS: one line from the guest; 1 when there was none in that time, 2 when the VM is gone.
+vm_read()
+{
+	local left=$2
+	while [ "$left" -gt 0 ]; do
+		IFS= read -r -t 1 -u "$CTL" "$1" && return 0
+		vm_alive || { IFS= read -r -t 0.1 -u "$CTL" "$1" && return 0; return 2; }
+		[ -z "${VM_EXPIRED:-}" ] || return 1
+		left=$((left - 1))
+	done
+	return 1
+}
+
+# vm_sysrq KEY: through the serial line, so no process of the guest needs to be alive for it.
+vm_sysrq()
+{
+	local size=-1 now
+	echo 'chardev-send-break console' >&"$MONITOR"
+	sleep 0.3
+	printf '%s' "$1" >&"$CONSOLE"
+	# All tasks are a long text: wait until no more comes.
+	for _ in {1..20}; do
+		sleep 1
+		now=$(stat -c %s "$RUN/console.out")
+		[ "$now" != "$size" ] || break
+		size=$now
+	done
+}
+
+# vm_dump: what hangs, then every task, into the console's log.
+vm_dump()
+{
+	vm_alive || return
+	vm_sysrq 9
+	vm_sysrq w
+	vm_sysrq t
+}
+
+# vm_wait: a guest that has said its result switches off; it is given ten seconds.
+vm_wait()
+{
+	for _ in {1..100}; do
+		vm_alive || break
+		sleep 0.1
+	done
+	kill -KILL "$QEMU_PID" 2>/dev/null
+	wait "$QEMU_PID" 2>/dev/null
+	QEMU_PID=''
+	wait "$OUT_PID" 2>/dev/null
+	OUT_PID=''
+}
