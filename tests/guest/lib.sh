@@ -25,51 +25,51 @@ LOGS=()
 STARTED=0
 
 fail() {
-    echo "$TEST: $*" >&2
-    exit 1
+	echo "$TEST: $*" >&2
+	exit 1
 }
 
 skip() {
-    echo "skip: $*"
-    exit 77
+	echo "skip: $*"
+	exit 77
 }
 
 # long BIG SMALL: the count for check-long or for check
 long() {
-    if [ "$LONG" = 1 ]; then echo "$1"; else echo "$2"; fi
+	if [ "$LONG" = 1 ]; then echo "$1"; else echo "$2"; fi
 }
 
 # defer COMMAND ARG…: run it when the test ends, last deferred first
 defer() {
-    DEFERRED+=("$(printf '%q ' "$@")")
+	DEFERRED+=("$(printf '%q ' "$@")")
 }
 
 where_it_failed() {
-    local frame=0 line
-    echo "$TEST: failed: $BASH_COMMAND" >&2
-    while line=$(caller $((frame + 1))); do
-        echo "$TEST:   at $line" >&2
-        frame=$((frame + 1))
-    done
+	local frame=0 line
+	echo "$TEST: failed: $BASH_COMMAND" >&2
+	while line=$(caller $((frame + 1))); do
+		echo "$TEST:   at $line" >&2
+		frame=$((frame + 1))
+	done
 }
 
 finish() {
-    local status=$? i
-    trap - EXIT ERR
-    set +e
-    if ((status != 0 && status != 77)); then
-        for i in "${LOGS[@]}"; do
-            echo "--- $i"
-            tail -n 30 "$i"
-        done >&2
-    fi
-    for ((i = ${#DEFERRED[@]} - 1; i >= 0; i--)); do
-        eval "${DEFERRED[i]}" >/dev/null 2>&1 </dev/null
-    done
-    if [ -n "${OWN_KMSG:-}" ] && ! kmsg_is_clean && ((status == 0)); then
-        status=1
-    fi
-    exit "$status"
+	local status=$? i
+	trap - EXIT ERR
+	set +e
+	if ((status != 0 && status != 77)); then
+		for i in "${LOGS[@]}"; do
+			echo "--- $i"
+			tail -n 30 "$i"
+		done >&2
+	fi
+	for ((i = ${#DEFERRED[@]} - 1; i >= 0; i--)); do
+		eval "${DEFERRED[i]}" >/dev/null 2>&1 </dev/null
+	done
+	if [ -n "${OWN_KMSG:-}" ] && ! kmsg_is_clean && ((status == 0)); then
+		status=1
+	fi
+	exit "$status"
 }
 trap finish EXIT
 trap where_it_failed ERR
@@ -80,333 +80,334 @@ KMSG_BAD='WARNING:|BUG:|kernel BUG|Oops|hung task|blocked for more than|error, d
 KMSG_BAD+='|(circular|recursive) locking|lock state|suspicious RCU|general protection|segfault|page allocation failure|Out of memory|rcu.*stall|soft lockup'
 
 if [ -z "${KMSG_ALLOW:-}" ]; then
-    OWN_KMSG="ublkd-test: $TEST $$"
-    KMSG_ALLOW=$PWD/kmsg-allow
-    : >"$KMSG_ALLOW"
-    echo "$OWN_KMSG" >/dev/kmsg
+	OWN_KMSG="ublkd-test: $TEST $$"
+	KMSG_ALLOW=$PWD/kmsg-allow
+	: >"$KMSG_ALLOW"
+	echo "$OWN_KMSG" >/dev/kmsg
 fi
 
 # allow_kmsg REGEX: this test expects such lines in the kernel log
 allow_kmsg() {
-    echo "$1" >>"$KMSG_ALLOW"
+	echo "$1" >>"$KMSG_ALLOW"
 }
 
 kmsg_is_clean() {
-    local bad
-    bad=$(dmesg | sed -n "\\|$OWN_KMSG|,\$p" | grep -E "$KMSG_BAD" | grep -vE -f <(cat "$KMSG_ALLOW"; echo 'a^'))
-    [ -z "$bad" ] && return 0
-    echo "$TEST: unexpected in the kernel log:" >&2
-    echo "$bad" >&2
-    return 1
+	local bad
+	bad=$(dmesg | sed -n "\\|$OWN_KMSG|,\$p" | grep -E "$KMSG_BAD" | grep -vE -f <(cat "$KMSG_ALLOW"; echo 'a^'))
+	[ -z "$bad" ] && return 0
+	echo "$TEST: unexpected in the kernel log:" >&2
+	echo "$bad" >&2
+	return 1
 }
 
 # What a test needs --------------------------------------------------------------------------------------------------
 
 require() {
-    local tool
-    for tool; do
-        command -v "$tool" >/dev/null || skip "$tool is not installed"
-    done
+	local tool
+	for tool; do
+		command -v "$tool" >/dev/null || skip "$tool is not installed"
+	done
 }
 
 # load_module NAME [PARAMETER=VALUE…]
 load_module() {
-    [ -d "/sys/module/${1//-/_}" ] && return 0
-    modprobe -q "$@" || skip "no kernel module $1"
+	[ -d "/sys/module/${1//-/_}" ] && return 0
+	modprobe -q "$@" || skip "no kernel module $1"
 }
 
 # ram_block_device MIB: a brd of its own; sets BACKING
 ram_block_device() {
-    [ ! -d /sys/module/brd ] || modprobe -r brd
-    modprobe -q brd rd_nr=1 rd_size=$(($1 * 1024)) max_part=0 || skip "no kernel module brd"
-    defer modprobe -r brd
-    BACKING=/dev/ram0
+	[ ! -d /sys/module/brd ] || modprobe -r brd
+	modprobe -q brd rd_nr=1 rd_size=$(($1 * 1024)) max_part=0 || skip "no kernel module brd"
+	defer modprobe -r brd
+	BACKING=/dev/ram0
 }
 
 # null_block_device NAME KEY=VALUE…: a null_blk of its own, asynchronous (timer completions); sets BACKING and NULLB,
 # the directory of its attributes
 null_block_device() {
-    local name=$1 pair
-    shift
-    load_module null_blk nr_devices=0
-    mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
-    NULLB=/sys/kernel/config/nullb/$name
-    mkdir "$NULLB"
-    defer rmdir "$NULLB"
-    for pair in memory_backed=1 irqmode=2 completion_nsec=50000 "$@"; do
-        echo "${pair#*=}" >"$NULLB/${pair%%=*}"
-    done
-    echo 1 >"$NULLB/power"
-    defer sh -c "echo 0 >$NULLB/power"
-    BACKING=/dev/$name
-    [ -b "$BACKING" ] || BACKING=/dev/nullb$(<"$NULLB/index")
-    [ -b "$BACKING" ]
+	local name=$1 pair
+	shift
+	load_module null_blk nr_devices=0
+	mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
+	NULLB=/sys/kernel/config/nullb/$name
+	mkdir "$NULLB"
+	defer rmdir "$NULLB"
+	for pair in memory_backed=1 irqmode=2 completion_nsec=50000 "$@"; do
+		echo "${pair#*=}" >"$NULLB/${pair%%=*}"
+	done
+	echo 1 >"$NULLB/power"
+	defer sh -c "echo 0 >$NULLB/power"
+	BACKING=/dev/$name
+	[ -b "$BACKING" ] || BACKING=/dev/nullb$(<"$NULLB/index")
+	[ -b "$BACKING" ]
 }
 
 # loop_device FILE [OPTION…]: sets LOOP
 loop_device() {
-    local file=$1
-    shift
-    load_module loop
-    LOOP=$(losetup -f --show "$@" "$file")
-    defer losetup -d "$LOOP"
+	local file=$1
+	shift
+	load_module loop
+	LOOP=$(losetup -f --show "$@" "$file")
+	defer losetup -d "$LOOP"
 }
 
 # mapper_device NAME TABLE: a device-mapper device; sets BACKING
 mapper_device() {
-    load_module dm-mod
-    dmsetup create --noudevsync "$1" --table "$2" 2>dmsetup.err || skip "dmsetup: $(<dmsetup.err)"
-    defer dmsetup remove --noudevsync --retry "$1"
-    BACKING=/dev/mapper/$1
-    [ -b "$BACKING" ]
+	load_module dm-mod
+	dmsetup create --noudevsync "$1" --table "$2" 2>dmsetup.err || skip "dmsetup: $(<dmsetup.err)"
+	defer dmsetup remove --noudevsync --retry "$1"
+	BACKING=/dev/mapper/$1
+	[ -b "$BACKING" ]
 }
 
 # small_tmpfs DIR SIZE
 small_tmpfs() {
-    mkdir -p "$1"
-    mount -t tmpfs -o "size=$2" small "$1"
-    defer umount -l "$1"
+	mkdir -p "$1"
+	mount -t tmpfs -o "size=$2" small "$1"
+	defer umount -l "$1"
 }
 
 # mount_at DIR ARG…: mount and unmount at the end
 mount_at() {
-    local dir=$1
-    shift
-    mkdir -p "$dir"
-    mount "$@" "$dir"
-    defer umount -l "$dir"
+	local dir=$1
+	shift
+	mkdir -p "$dir"
+	mount "$@" "$dir"
+	defer umount -l "$dir"
 }
 
 # The program --------------------------------------------------------------------------------------------------------
 
 # wait_until SECONDS COMMAND ARG…: status 1 when it did not come true
 wait_until() {
-    local deadline=$((SECONDS + $1 + 1))
-    shift
-    until "$@"; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.1
-    done
+	local deadline=$((SECONDS + $1 + 1))
+	shift
+	until "$@"; do
+		((SECONDS < deadline)) || return 1
+		sleep 0.1
+	done
 }
 
 process_is_gone() {
-    local stat
-    [ -e "/proc/$1/stat" ] || return 0
-    { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
-    stat=${stat##*) }
-    [ "${stat%% *}" = Z ] # our own child, not reaped yet
+	local stat
+	[ -e "/proc/$1/stat" ] || return 0
+	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
+	stat=${stat##*) }
+	[ "${stat%% *}" = Z ] # our own child, not reaped yet
 }
 
 node_is_gone() {
-    [ ! -e "/dev/ublkb$1" ] && [ ! -e "/sys/block/ublkb$1" ]
+	[ ! -e "/dev/ublkb$1" ] && [ ! -e "/sys/block/ublkb$1" ]
 }
 
 device_is_gone() {
-    node_is_gone "$1" && [ ! -e "/dev/ublkc$1" ] && [ ! -e "/sys/class/ublk-char/ublkc$1" ]
+	node_is_gone "$1" && [ ! -e "/dev/ublkc$1" ] && [ ! -e "/sys/class/ublk-char/ublkc$1" ]
 }
 
 path_is_printed() {
-    [ -s "$OUT" ] || process_is_gone "$PID"
+	[ -s "$OUT" ] || process_is_gone "$PID"
 }
 
 # start_ublkd ARG…: ublkd run ARG… in the background until it has printed its path.
 # Sets DEV, ID, PID, LOG (stderr), OUT (stdout), QUEUE (the queue's folder in sysfs).
 start_ublkd() {
-    STARTED=$((STARTED + 1))
-    OUT=$PWD/ublkd.$STARTED.out LOG=$PWD/ublkd.$STARTED.log
-    LOGS+=("$LOG")
-    "$UBLKD" run --stats "$@" >"$OUT" 2>"$LOG" </dev/null &
-    PID=$!
-    defer kill_ublkd "$PID"
-    wait_until "$START_SECONDS" path_is_printed || fail "no path after $START_SECONDS s: ublkd run $*"
-    [ -s "$OUT" ] || fail "ended without a path: ublkd run $*"
-    DEV=$(<"$OUT")
-    [[ $DEV =~ ^/dev/ublkb([0-9]+)$ ]] || fail "not a path of a device: '$DEV'"
-    ID=${BASH_REMATCH[1]}
-    QUEUE=/sys/block/ublkb$ID/queue
-    [ -b "$DEV" ] || fail "$DEV is printed and is no block device"
-    (($(<"/sys/block/ublkb$ID/size") > 0)) || fail "$DEV is printed and has no size"
+	STARTED=$((STARTED + 1))
+	OUT=$PWD/ublkd.$STARTED.out LOG=$PWD/ublkd.$STARTED.log
+	LOGS+=("$LOG")
+	"$UBLKD" run --stats "$@" >"$OUT" 2>"$LOG" </dev/null &
+	PID=$!
+	defer kill_ublkd "$PID"
+	wait_until "$START_SECONDS" path_is_printed || fail "no path after $START_SECONDS s: ublkd run $*"
+	[ -s "$OUT" ] || fail "ended without a path: ublkd run $*"
+	DEV=$(<"$OUT")
+	[[ $DEV =~ ^/dev/ublkb([0-9]+)$ ]] || fail "not a path of a device: '$DEV'"
+	ID=${BASH_REMATCH[1]}
+	QUEUE=/sys/block/ublkb$ID/queue
+	[ -b "$DEV" ] || fail "$DEV is printed and is no block device"
+	(($(<"/sys/block/ublkb$ID/size") > 0)) || fail "$DEV is printed and has no size"
 }
 
 # end_status PID SECONDS: sets STATUS to the exit status, fails when the process does not end
 end_status() {
-    wait_until "$2" process_is_gone "$1" || fail "still running after $2 s"
-    STATUS=0
-    wait "$1" || STATUS=$?
+	wait_until "$2" process_is_gone "$1" || fail "still running after $2 s"
+	STATUS=0
+	wait "$1" || STATUS=$?
 }
 
 # stop_ublkd: the last started one, by SIGTERM; it has to end in time, with status 0, and leave nothing
 stop_ublkd() {
-    kill -TERM "$PID"
-    end_status "$PID" "$STOP_SECONDS"
-    [ "$STATUS" = 0 ] || fail "exit status $STATUS after SIGTERM"
-    device_is_gone "$ID" || fail "$DEV or its char device is still there"
-    [ "$(wc -l <"$OUT")" = 1 ] || fail "more than the path on stdout: $(<"$OUT")"
+	kill -TERM "$PID"
+	end_status "$PID" "$STOP_SECONDS"
+	[ "$STATUS" = 0 ] || fail "exit status $STATUS after SIGTERM"
+	device_is_gone "$ID" || fail "$DEV or its char device is still there"
+	[ "$(wc -l <"$OUT")" = 1 ] || fail "more than the path on stdout: $(<"$OUT")"
 }
 
 # Only for the end of a test that failed half-way: a passing test has stopped what it started.
 kill_ublkd() {
-    process_is_gone "$1" && return
-    kill -CONT "$1"
-    kill -TERM "$1"
-    wait_until 5 process_is_gone "$1" && return
-    kill -KILL "$1"
-    wait_until 5 process_is_gone "$1"
+	process_is_gone "$1" && return
+	kill -CONT "$1"
+	kill -TERM "$1"
+	wait_until 5 process_is_gone "$1" && return
+	kill -KILL "$1"
+	wait_until 5 process_is_gone "$1"
 }
 
 # refused STATUS REGEX ARG…: ublkd ARG… must end by itself with that status, say something that matches, on stderr only
 refused() {
-    local want=$1 regex=$2 status=0
-    shift 2
-    timeout -k 5 "$START_SECONDS" "$UBLKD" "$@" >refused.out 2>refused.err </dev/null || status=$?
-    if [ "$status" != "$want" ] || [ -s refused.out ] || ! grep -qiE -- "$regex" refused.err; then
-        echo "ublkd $*"
-        echo "  expected: status $want, stderr matching: $regex"
-        echo "  given:    status $status, stdout: '$(<refused.out)', stderr: '$(<refused.err)'"
-        return 1
-    fi
+	local want=$1 regex=$2 status=0
+	shift 2
+	timeout -k 5 "$START_SECONDS" "$UBLKD" "$@" >refused.out 2>refused.err </dev/null || status=$?
+	if [ "$status" != "$want" ] || [ -s refused.out ] || ! grep -qiE -- "$regex" refused.err; then
+		echo "ublkd $*"
+		echo "  expected: status $want, stderr matching: $regex"
+		echo "  given:    status $status, stdout: '$(<refused.out)', stderr: '$(<refused.err)'"
+		return 1
+	fi
 }
 
 # expect_error REGEX COMMAND ARG…: it has to fail and say so
 expect_error() {
-    local regex=$1
-    shift
-    if "$@" >expect.out 2>&1; then fail "should have failed: $*"; fi
-    grep -qE -- "$regex" expect.out || fail "$* says '$(<expect.out)' and not '$regex'"
+	local regex=$1
+	shift
+	if "$@" >expect.out 2>&1; then fail "should have failed: $*"; fi
+	grep -qE -- "$regex" expect.out || fail "$* says '$(<expect.out)' and not '$regex'"
 }
 
 # Statistics ---------------------------------------------------------------------------------------------------------
 
 # statistic KEY: the sum over the queues, from the last report of each queue in LOG
 statistic() {
-    awk -v key="$1" '
-        $2 ~ /^q[0-9]+:$/ { for (i = 3; i <= NF; i++) { split($i, kv, "="); if (kv[1] == key) last[$2] = kv[2] } }
-        END { for (q in last) sum += last[q]; print sum + 0 }' "$LOG"
+	awk -v key="$1" '
+		$2 ~ /^q[0-9]+:$/ { for (i = 3; i <= NF; i++) { split($i, kv, "="); if (kv[1] == key) last[$2] = kv[2] } }
+		END { for (q in last) sum += last[q]; print sum + 0 }' "$LOG"
 }
 
 # queues_reported: how many queues have a line
 queues_reported() {
-    awk '$2 ~ /^q[0-9]+:$/ { seen[$2] } END { print length(seen) }' "$LOG"
+	awk '$2 ~ /^q[0-9]+:$/ { seen[$2] } END { print length(seen) }' "$LOG"
 }
 
 # statistics_now: asks the running server for a report and waits for it
 statistics_now() {
-    local before
-    before=$(grep -c ' q0: ' "$LOG" || true)
-    kill -USR1 "$PID"
-    wait_until 10 reports_exceed "$before" || fail "no statistics after SIGUSR1"
-    sleep 0.2
+	local before
+	before=$(grep -c ' q0: ' "$LOG" || true)
+	kill -USR1 "$PID"
+	wait_until 10 reports_exceed "$before" || fail "no statistics after SIGUSR1"
+	sleep 0.2
 }
 
 reports_exceed() {
-    (($(grep -c ' q0: ' "$LOG" || true) > $1))
+	(($(grep -c ' q0: ' "$LOG" || true) > $1))
 }
 
 # check_tags: every tag of every queue has served a request
 check_tags() {
-    local line tags
-    while read -r line; do
-        [[ $line =~ tags=([0-9]+)/([0-9]+) ]] || fail "no tags in '$line'"
-        [ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ] || fail "tags not served: $line"
-        tags=1
-    done < <(awk '$2 ~ /^q[0-9]+:$/ { last[$2] = $0 } END { for (q in last) print last[q] }' "$LOG")
-    [ -n "${tags:-}" ] || fail "no statistics in $LOG"
+	local line tags
+	while read -r line; do
+		[[ $line =~ tags=([0-9]+)/([0-9]+) ]] || fail "no tags in '$line'"
+		[ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ] || fail "tags not served: $line"
+		tags=1
+	done < <(awk '$2 ~ /^q[0-9]+:$/ { last[$2] = $0 } END { for (q in last) print last[q] }' "$LOG")
+	[ -n "${tags:-}" ] || fail "no statistics in $LOG"
 }
 
 all_tags_in_flight() {
-    local reads writes
-    read -r reads writes <"/sys/block/ublkb$ID/inflight"
-    ((reads + writes >= $1))
+	local reads writes
+	read -r reads writes <"/sys/block/ublkb$ID/inflight"
+	((reads + writes >= $1))
 }
 
 # use_every_tag DEPTH QUEUES: stops the server's process, fills every queue from its own CPU, and lets it go on
 use_every_tag() {
-    local depth=$1 queues=$2 job
-    kill -STOP "$PID"
-    # shellcheck disable=SC2086
-    fio --name=tags --filename="$DEV" --ioengine=io_uring --direct=1 --rw=randread --bs=4k --iodepth=$((depth * 2)) \
-        --number_ios=$((depth * 3)) --numjobs="$queues" --cpus_allowed="0-$((queues - 1))" --cpus_allowed_policy=split \
-        --thread --output=tags.fio &
-    job=$!
-    wait_until 15 all_tags_in_flight $((depth * queues)) || echo "not all tags in flight: $(<"/sys/block/ublkb$ID/inflight")"
-    kill -CONT "$PID"
-    wait "$job" || fail "fio failed: $(<tags.fio)"
+	local depth=$1 queues=$2 job
+	kill -STOP "$PID"
+	# shellcheck disable=SC2086
+	fio --name=tags --filename="$DEV" --ioengine=io_uring --direct=1 --rw=randread --bs=4k --iodepth=$((depth * 2)) \
+		--number_ios=$((depth * 3)) --numjobs="$queues" --cpus_allowed="0-$((queues - 1))" --cpus_allowed_policy=split \
+		--thread --output=tags.fio &
+	job=$!
+	wait_until 15 all_tags_in_flight $((depth * queues)) || echo "not all tags in flight: $(<"/sys/block/ublkb$ID/inflight")"
+	kill -CONT "$PID"
+	wait "$job" || fail "fio failed: $(<tags.fio)"
 }
 
 # Data ---------------------------------------------------------------------------------------------------------------
 
 # fio_verify OPTION…: random mixed I/O on DEV, every block written read again and checked by crc32c
 fio_verify() {
-    timeout -k 10 "$(long 1200 120)" fio --name=verify --filename="$DEV" --ioengine=io_uring --rw=randrw --rwmixread=40 \
-        --bsrange=512-1M --direct=1 --iodepth=32 --size="$(long 256M 16M)" --verify=crc32c --verify_fatal=1 \
-        --group_reporting --output=verify.fio "$@" || fail "fio $* failed: $(<verify.fio)"
+	timeout -k 10 "$(long 1200 120)" fio --name=verify --filename="$DEV" --ioengine=io_uring --rw=randrw --rwmixread=40 \
+		--bsrange=512-1M --direct=1 --iodepth=32 --size="$(long 256M 16M)" --verify=crc32c --verify_fatal=1 \
+		--group_reporting --output=verify.fio "$@" || fail "fio $* failed: $(<verify.fio)"
 }
 
 random_file() {
-    head -c "$2" /dev/urandom >"$1"
+	head -c "$2" /dev/urandom >"$1"
 }
 
 # file_blocks FILE: 512-byte blocks it holds
 file_blocks() {
-    stat -c %b "$1"
+	stat -c %b "$1"
 }
 
 # same_data A B [LENGTH]: compares; with LENGTH only so much
 same_data() {
-    cmp ${3:+-n "$3"} "$1" "$2" || fail "$1 and $2 differ"
+	cmp ${3:+-n "$3"} "$1" "$2" || fail "$1 and $2 differ"
 }
 
 # is_zero FILE OFFSET LENGTH
 is_zero() {
-    cmp -i "$2:0" -n "$3" "$1" /dev/zero || fail "$1 is not zero at $2+$3"
+	cmp -i "$2:0" -n "$3" "$1" /dev/zero || fail "$1 is not zero at $2+$3"
 }
 
 # drop_caches DEV: later reads of it come from the server
 drop_caches() {
-    blockdev --flushbufs "$1"
+	blockdev --flushbufs "$1"
 }
 
 # a_real_tree DIR: some thousand files of this machine, and their checksums in tree.sums
 a_real_tree() {
-    local tree
-    mkdir "$1"
-    for tree in /usr/include /usr/share/doc /usr/share; do
-        [ -d "$tree" ] || continue
-        (cd "$tree" && find . -xdev -type f -size -256k -print0 2>/dev/null | sort -z | head -z -n "$(long 6000 2000)") >tree.list
-        [ "$(tr -dc '\0' <tree.list | wc -c)" -ge 1000 ] && break
-    done
-    tar -C "$tree" --null -T tree.list -cf - | tar -C "$1" -xf -
-    checksums "$1" >tree.sums
-    [ "$(wc -l <tree.sums)" -ge 1000 ] || skip "no tree of a thousand files to copy"
+	local tree
+	mkdir "$1"
+	for tree in /usr/include /usr/share/doc /usr/share; do
+		[ -d "$tree" ] || continue
+		(cd "$tree" && find . -xdev -type f -print0 2>/dev/null) | sort -z >all.list
+		head -z -n "$(long 6000 2000)" all.list >tree.list
+		[ "$(tr -dc '\0' <tree.list | wc -c)" -ge 1000 ] && break
+	done
+	tar -C "$tree" --null -T tree.list -cf - | tar -C "$1" -xf -
+	checksums "$1" >tree.sums
+	[ "$(wc -l <tree.sums)" -ge 1000 ] || skip "no tree of a thousand files to copy"
 }
 
 checksums() {
-    (cd "$1" && find . -type f -print0 | sort -z | xargs -0 md5sum)
+	(cd "$1" && find . -type f -print0 | sort -z | xargs -0 md5sum)
 }
 
 # keeps_a_tree IMAGE FSCK COMMAND…: the file system on DEV takes a tree, is clean, and is the same when mounted again, and
 # through the kernel's loop device on the backing file after the stop
 keeps_a_tree() {
-    local image=$1
-    shift
-    a_real_tree tree
-    mkdir -p mnt
-    defer umount -l mnt
-    mount "$DEV" mnt
-    cp -a tree/. mnt/tree
-    sync -f mnt
-    umount mnt
-    "$@" "$DEV" >fsck.out 2>&1 || fail "not clean: $(<fsck.out)"
-    drop_caches "$DEV"
-    mount "$DEV" mnt
-    checksums mnt/tree | cmp - tree.sums || fail "checksums differ after the second mount"
-    rm -r mnt/tree/*[a-m] 2>/dev/null || true
-    checksums mnt/tree >left.sums
-    umount mnt
-    stop_ublkd
-    loop_device "$image"
-    "$@" "$LOOP" >fsck.out 2>&1 || fail "not clean through loop: $(<fsck.out)"
-    mount -o ro "$LOOP" mnt
-    checksums mnt/tree | cmp - left.sums || fail "checksums differ through loop"
-    umount mnt
+	local image=$1
+	shift
+	a_real_tree tree
+	mkdir -p mnt
+	defer umount -l mnt
+	mount "$DEV" mnt
+	cp -a tree/. mnt/tree
+	sync -f mnt
+	umount mnt
+	"$@" "$DEV" >fsck.out 2>&1 || fail "not clean: $(<fsck.out)"
+	drop_caches "$DEV"
+	mount "$DEV" mnt
+	checksums mnt/tree | cmp - tree.sums || fail "checksums differ after the second mount"
+	rm -r mnt/tree/*[a-m] 2>/dev/null || true
+	checksums mnt/tree >left.sums
+	umount mnt
+	stop_ublkd
+	loop_device "$image"
+	"$@" "$LOOP" >fsck.out 2>&1 || fail "not clean through loop: $(<fsck.out)"
+	mount -o ro "$LOOP" mnt
+	checksums mnt/tree | cmp - left.sums || fail "checksums differ through loop"
+	umount mnt
 }

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One line for each backend; included more than once, so without a guard. */
+BACKEND(file)
+BACKEND(mem)
+BACKEND(null)

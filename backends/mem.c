@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A RAM disk: anonymous shared memory, or a named file on tmpfs. Sparse:
+ * what was never written takes no memory, what is discarded gives it back.
+ *
+ * Anonymous memory is mapped and copied to and from. A store to a page that
+ * the kernel cannot provide would kill the process, so a page is allocated,
+ * by fallocate(), before the first store to it; a bit for each page says
+ * which ones are. A named file may be truncated by others, so it is used
+ * through pread() and pwrite(), which fail instead. None of this waits for
+ * anything but memory.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <linux/memfd.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <ublkd/backend.h>
+
+#define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
+
+enum huge { HUGE_NO, HUGE_2M, HUGE_1G };
+
+struct mem_config {
+	uint64_t size;
+	char *path;
+	int huge; /* enum huge */
+};
+
+struct mem {
+	struct ublkd_target target;
+	int fd;
+	uint8_t *map;               /* NULL: named file */
+	uint32_t page;              /* bytes that a bit stands for */
+	_Atomic(uint64_t) *present; /* a bit per page: allocated */
+};
+
+static const char *const huge_names[] = { "no", "2M", "1G", NULL };
+
+#define FIELD(name) offsetof(struct mem_config, name)
+
+static const struct ublkd_option mem_options[] = {
+	{ .name = "size", .type = UBLKD_OPT_SIZE, .offset = FIELD(size), .min = 512,
+	  .max = INT64_MAX, .arg = "SIZE", .help = "size; needed unless an existing file has one" },
+	{ .name = "path", .type = UBLKD_OPT_STRING, .offset = FIELD(path), .arg = "FILE",
+	  .help = "keep the data in this file on tmpfs, made if it does not exist" },
+	{ .name = "huge", .type = UBLKD_OPT_ENUM, .offset = FIELD(huge), .values = huge_names,
+	  .preset = "no", .arg = "SIZE", .help = "use reserved huge pages; not with path=" },
+	{ 0 },
+};
+
+/* ---- opening ----------------------------------------------------------------------- */
+
+static int open_anonymous(struct mem *m, const struct mem_config *c)
+{
+	static const unsigned huge_flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
+					       MFD_HUGETLB | MFD_HUGE_1GB };
+	static const uint32_t pages[] = { 4096, 2u << 20, 1u << 30 };
+	uint64_t bytes, words;
+
+	if (!c->size) {
+		ublkd_error("mem: expected size=SIZE, which is required without path=, got none");
+		return -EINVAL;
+	}
+	m->page = pages[c->huge];
+	bytes = (c->size + m->page - 1) / m->page * m->page;
+	words = bytes / m->page / 64 + 1;
+	m->fd = memfd_create("ublkd", MFD_CLOEXEC | MFD_ALLOW_SEALING | huge_flags[c->huge]);
+	if (m->fd < 0) {
+		ublkd_error("mem: no memory file%s: %s", c->huge ? " of huge pages" : "",
+			    strerror(errno));
+		return -errno;
+	}
+	m->present = calloc(words, sizeof(*m->present));
+	if (!m->present || ftruncate(m->fd, (off_t)bytes) ||
+	    fcntl(m->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)) {
+		int ret = m->present ? -errno : -ENOMEM;
+
+		ublkd_error("mem: cannot make memory of %" PRIu64 " bytes: %s", c->size,
+			    strerror(-ret));
+		return ret;
+	}
+	/* NORESERVE: huge pages are taken as they are needed, by fallocate(). */
+	m->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	if (m->map == MAP_FAILED) {
+		int ret = -errno;
+
+		m->map = NULL;
+		ublkd_error("mem: cannot map %" PRIu64 " bytes: %s", bytes, strerror(-ret));
+		return ret;
+	}
+	m->target.size = c->size;
+	return 0;
+}
+
+static int lock_named(struct mem *m, const struct mem_config *c)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	for (int tries = 60; fcntl(m->fd, F_OFD_SETLK, &lock); tries--) {
+		if (!tries || (errno != EAGAIN && errno != EACCES)) {
+			ublkd_error("'%s' is in use: another program holds a lock on it", c->path);
+			return -EBUSY;
+		}
+		usleep(50000);
+	}
+	return 0;
+}
+
+static int open_named(struct mem *m, const struct mem_config *c)
+{
+	struct statfs fs;
+	struct stat st;
+	int ret;
+
+	if (c->huge) {
+		ublkd_error("huge: expected no, as path= is given, got '%s'", huge_names[c->huge]);
+		return -EINVAL;
+	}
+	m->fd = open(c->path, O_RDWR | O_CLOEXEC | (c->size ? O_CREAT : 0), 0600);
+	if (m->fd < 0) {
+		ublkd_error("cannot open '%s': %s%s", c->path, strerror(errno),
+			    errno == ENOENT && !c->size ? "; size= would make it" : "");
+		return -errno;
+	}
+	if (fstat(m->fd, &st) || fstatfs(m->fd, &fs)) {
+		ublkd_error("cannot look at '%s': %s", c->path, strerror(errno));
+		return -errno;
+	}
+	if (!S_ISREG(st.st_mode) || (fs.f_type != TMPFS_MAGIC)) {
+		ublkd_error("path: expected a regular file on tmpfs, got '%s'; the backend 'file' "
+			    "serves others", c->path);
+		return -EMEDIUMTYPE;
+	}
+	ret = lock_named(m, c);
+	if (ret)
+		return ret;
+	if (st.st_size && c->size && (uint64_t)st.st_size != c->size) {
+		ublkd_error("size: expected %" PRIu64 ", the size of '%s', got '%" PRIu64 "'",
+			    (uint64_t)st.st_size, c->path, c->size);
+		return -EINVAL;
+	}
+	if (!st.st_size && (!c->size || ftruncate(m->fd, (off_t)c->size))) {
+		ublkd_error("'%s' is empty: expected size=SIZE, got %s", c->path,
+			    c->size ? strerror(errno) : "none");
+		return -EINVAL;
+	}
+	m->page = 4096;
+	m->target.size = c->size ? c->size : (uint64_t)st.st_size;
+	return 0;
+}
+
+static void mem_close(struct ublkd_target *target)
+{
+	struct mem *m = (struct mem *)target;
+
+	if (m->map)
+		munmap(m->map, (m->target.size + m->page - 1) / m->page * m->page);
+	free((void *)m->present);
+	if (m->fd >= 0)
+		close(m->fd);
+}
+
+static int mem_open(struct ublkd_target *target, const void *config, const struct ublkd_wish *wish)
+{
+	struct mem *m = (struct mem *)target;
+	const struct mem_config *c = config;
+	int ret;
+
+	(void)wish;
+	m->fd = -1;
+	ret = c->path ? open_named(m, c) : open_anonymous(m, c);
+	if (ret) {
+		mem_close(target);
+		return ret;
+	}
+	target->physical_block_size = 4096;
+	target->discard_granularity = m->page;
+	target->write_zeroes = true;
+	return 0;
+}
+
+/* ---- anonymous memory ----------------------------------------------------------------- */
+
+static bool is_present(struct mem *m, uint64_t page)
+{
+	return atomic_load_explicit(&m->present[page / 64], memory_order_acquire) >> page % 64 & 1;
+}
+
+static void set_present(struct mem *m, uint64_t first, uint64_t last, bool present)
+{
+	for (; first <= last; first++) {
+		uint64_t bit = UINT64_C(1) << first % 64;
+
+		if (present)
+			atomic_fetch_or_explicit(&m->present[first / 64], bit, memory_order_release);
+		else
+			atomic_fetch_and_explicit(&m->present[first / 64], ~bit,
+						  memory_order_release);
+	}
+}
+
+/* How far the pages from `at` on are alike, up to `end`; at < end. */
+static uint64_t alike_until(struct mem *m, uint64_t at, uint64_t end, bool *present)
+{
+	uint64_t page = at / m->page;
+
+	*present = is_present(m, page);
+	do
+		at = ++page * m->page;
+	while (at < end && is_present(m, page) == *present);
+	return at < end ? at : end;
+}
+
+static int map_read(struct mem *m, uint8_t *data, uint64_t at, uint64_t end)
+{
+	while (at < end) {
+		bool present;
+		uint64_t until = alike_until(m, at, end, &present);
+
+		if (present)
+			memcpy(data, m->map + at, until - at);
+		else
+			memset(data, 0, until - at);
+		data += until - at;
+		at = until;
+	}
+	return 0;
+}
+
+/* Allocates what is missing of the pages of at…end. */
+static int map_allocate(struct mem *m, uint64_t at, uint64_t end)
+{
+	while (at < end) {
+		bool present;
+		uint64_t until = alike_until(m, at, end, &present);
+		uint64_t first = at / m->page, last = (until - 1) / m->page;
+
+		if (!present) {
+			if (fallocate(m->fd, 0, (off_t)(first * m->page),
+				      (off_t)((last - first + 1) * m->page)))
+				return -errno;
+			set_present(m, first, last, true);
+		}
+		at = until;
+	}
+	return 0;
+}
+
+static int map_write(struct mem *m, const uint8_t *data, uint64_t at, uint64_t end)
+{
+	int ret = map_allocate(m, at, end);
+
+	if (!ret)
+		memcpy(m->map + at, data, end - at);
+	return ret;
+}
+
+/* Whole pages are given back, parts of pages at both ends are cleared. */
+static int map_zero(struct mem *m, uint64_t at, uint64_t end, bool keep)
+{
+	uint64_t first = (at + m->page - 1) / m->page, last = end / m->page;
+	bool present;
+
+	if (keep) {
+		int ret = map_allocate(m, at, end);
+
+		if (!ret)
+			memset(m->map + at, 0, end - at);
+		return ret;
+	}
+	if (first < last) {
+		/* Before the memory goes: a reader that sees the bit finds zeros or old data. */
+		set_present(m, first, last - 1, false);
+		if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      (off_t)(first * m->page), (off_t)((last - first) * m->page)))
+			return -errno;
+	}
+	while (at < end) {
+		uint64_t until = alike_until(m, at, end, &present);
+
+		if (present)
+			memset(m->map + at, 0, until - at);
+		at = until;
+	}
+	return 0;
+}
+
+static int map_submit(struct mem *m, struct ublkd_io *io)
+{
+	uint64_t at = io->offset, end = io->offset + io->length;
+
+	switch ((enum ublkd_op)io->op) {
+	case UBLKD_OP_READ:
+		return map_read(m, io->data, at, end);
+	case UBLKD_OP_WRITE:
+		return map_write(m, io->data, at, end);
+	case UBLKD_OP_DISCARD:
+		return map_zero(m, at, end, false);
+	case UBLKD_OP_WRITE_ZEROES:
+		return map_zero(m, at, end, io->flags & UBLKD_IO_NOUNMAP);
+	case UBLKD_OP_FLUSH:
+		return UBLKD_DONE;
+	case UBLKD_OP_COUNT:
+		break;
+	}
+	return -EOPNOTSUPP;
+}
+
+/* ---- a named file ------------------------------------------------------------------------ */
+
+static int file_read(struct mem *m, uint8_t *data, uint64_t at, size_t length)
+{
+	while (length) {
+		ssize_t got = pread(m->fd, data, length, (off_t)at);
+
+		if (got < 0 && errno != EINTR)
+			return -errno;
+		if (!got) {
+			memset(data, 0, length);
+			break;
+		}
+		if (got > 0) {
+			data += got;
+			at += (uint64_t)got;
+			length -= (size_t)got;
+		}
+	}
+	return 0;
+}
+
+static int file_write(struct mem *m, const uint8_t *data, uint64_t at, size_t length)
+{
+	while (length) {
+		ssize_t put = pwrite(m->fd, data, length, (off_t)at);
+
+		if (put < 0 && errno != EINTR)
+			return -errno;
+		if (!put)
+			return -EIO;
+		if (put > 0) {
+			data += put;
+			at += (uint64_t)put;
+			length -= (size_t)put;
+		}
+	}
+	return 0;
+}
+
+static int file_submit(struct mem *m, struct ublkd_io *io)
+{
+	int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+	switch ((enum ublkd_op)io->op) {
+	case UBLKD_OP_READ:
+		return file_read(m, io->data, io->offset, io->length);
+	case UBLKD_OP_WRITE:
+		return file_write(m, io->data, io->offset, io->length);
+	case UBLKD_OP_DISCARD:
+	case UBLKD_OP_WRITE_ZEROES:
+		if (fallocate(m->fd, mode, (off_t)io->offset, io->length))
+			return -errno;
+		/* tmpfs cannot zero and keep; taking the space again comes close. */
+		if (io->op == UBLKD_OP_WRITE_ZEROES && io->flags & UBLKD_IO_NOUNMAP &&
+		    fallocate(m->fd, 0, (off_t)io->offset, io->length))
+			return -errno;
+		return UBLKD_DONE;
+	case UBLKD_OP_FLUSH:
+		return UBLKD_DONE;
+	case UBLKD_OP_COUNT:
+		break;
+	}
+	return -EOPNOTSUPP;
+}
+
+static int mem_submit(struct ublkd_target *target, struct ublkd_io *io)
+{
+	struct mem *m = (struct mem *)target;
+
+	return m->map ? map_submit(m, io) : file_submit(m, io);
+}
+
+const struct ublkd_backend mem_backend = {
+	.name = "mem",
+	.summary = "a RAM disk",
+	.options = mem_options,
+	.config_size = sizeof(struct mem_config),
+	.state_size = sizeof(struct mem),
+	.open = mem_open,
+	.close = mem_close,
+	.submit = mem_submit,
+};

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Reads zeros, forgets writes: for measuring everything but a backend. */
+#include <errno.h>
+#include <string.h>
+
+#include <ublkd/backend.h>
+
+struct null_config {
+	uint64_t size;
+};
+
+static const struct ublkd_option null_options[] = {
+	{ .name = "size", .type = UBLKD_OPT_SIZE, .offset = offsetof(struct null_config, size),
+	  .min = 512, .max = UINT64_C(1) << 62, .required = true, .arg = "SIZE",
+	  .help = "size of the device" },
+	{ 0 },
+};
+
+static int null_open(struct ublkd_target *target, const void *config, const struct ublkd_wish *wish)
+{
+	const struct null_config *c = config;
+
+	(void)wish;
+	target->size = c->size;
+	target->discard_granularity = 512;
+	target->write_zeroes = true;
+	return 0;
+}
+
+static int null_submit(struct ublkd_target *target, struct ublkd_io *io)
+{
+	(void)target;
+	/* The tag's buffer still holds what the last write brought. */
+	if (io->op == UBLKD_OP_READ)
+		memset(io->data, 0, io->length);
+	return UBLKD_DONE;
+}
+
+const struct ublkd_backend null_backend = {
+	.name = "null",
+	.summary = "reads zeros, forgets writes",
+	.options = null_options,
+	.config_size = sizeof(struct null_config),
+	.state_size = sizeof(struct ublkd_target),
+	.open = null_open,
+	.submit = null_submit,
+};

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The contract between ublkd and a backend: the only header a backend sees.
+ *
+ * Licence: a backend that uses this header as it stands is not thereby a
+ * derived work of ublkd; backends may be under any licence.
+ *
+ * A backend is one file. It declares a struct ublkd_backend last, and that
+ * structure says what it is called, which options it takes and what it can
+ * do. Its private state embeds struct ublkd_target as the first member.
+ *
+ * Conventions
+ *   Errors    0 or a count, or -errno. Whoever knows the cause logs it, once,
+ *             with ublkd_error(), and returns the number upward.
+ *   Units     bytes, unless a name says otherwise.
+ *   Threads   "main": the thread that runs ublkd; "reactor": the thread of the
+ *             queue that the request came from. Several reactors may run
+ *             submit() of one target at once.
+ *   Blocking  allowed in open(), close(); never in submit() and complete().
+ */
+#ifndef UBLKD_BACKEND_H
+#define UBLKD_BACKEND_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- options --------------------------------------------------------- */
+
+enum ublkd_option_type {
+	UBLKD_OPT_BOOL,   /* bool */
+	UBLKD_OPT_UINT,   /* uint64_t, within min…max */
+	UBLKD_OPT_SIZE,   /* uint64_t, bytes with a suffix, within min…max, multiple of step */
+	UBLKD_OPT_STRING, /* char *, owned by the configuration */
+	UBLKD_OPT_ENUM,   /* int, index into values */
+	UBLKD_OPT_MODE,   /* uint32_t, octal file mode, 0…0777 */
+	UBLKD_OPT_CPUS,   /* char *, a CPU list such as 0-3,8 (checked) */
+};
+
+/*
+ * One option. Tables end with a NULL name. Parsing, error texts, --help and
+ * the check of the manual all read the same table.
+ */
+struct ublkd_option {
+	const char *name;
+	enum ublkd_option_type type;
+	size_t offset;             /* of the value in the configuration structure */
+	uint64_t min, max, step;   /* max 0: no limit; step 0: any */
+	const char *const *values; /* ENUM: names, NULL at the end */
+	const char *preset;        /* value when not given; NULL: zero */
+	bool required;
+	bool flag;                 /* may be given without a value, meaning yes */
+	const char *arg;           /* what the value is called in help */
+	const char *help;
+};
+
+/* ---- requests -------------------------------------------------------- */
+
+enum ublkd_op {
+	UBLKD_OP_READ,
+	UBLKD_OP_WRITE,
+	UBLKD_OP_FLUSH,
+	UBLKD_OP_DISCARD,
+	UBLKD_OP_WRITE_ZEROES,
+	UBLKD_OP_COUNT,
+};
+
+#define UBLKD_IO_FUA (1u << 0)     /* WRITE, WRITE_ZEROES: on stable storage when completed */
+#define UBLKD_IO_NOUNMAP (1u << 1) /* WRITE_ZEROES: keep the space allocated */
+
+/*
+ * A request as a backend sees it; valid from submit() until the request is
+ * completed. All fields are read-only for the backend, the bytes at data are
+ * the backend's to fill (READ) or to read (WRITE).
+ *
+ * offset and length lie within the target's size and are multiples of the
+ * logical block size; length is 0 for FLUSH only.
+ */
+struct ublkd_io {
+	uint8_t op;      /* enum ublkd_op */
+	uint8_t flags;   /* UBLKD_IO_* */
+	uint16_t tag;
+	uint32_t length;
+	uint64_t offset;
+	void *data;      /* READ, WRITE: length bytes, page aligned; else NULL */
+};
+
+/* ---- targets --------------------------------------------------------- */
+
+#define UBLKD_TARGET_FILES 4
+
+/*
+ * What open() found or made: the base of a backend's private state. open()
+ * fills it in, afterwards nobody writes it.
+ */
+struct ublkd_target {
+	const struct ublkd_backend *ops; /* set by the core */
+	uint64_t size;                /* any; the core rounds down to the logical block size */
+	uint32_t logical_block_size;  /* 512, 1024, 2048 or 4096: the least it can serve; 0: 512 */
+	uint32_t physical_block_size; /* hints, powers of two; 0: no hint */
+	uint32_t io_min;
+	uint32_t io_opt;
+	uint32_t dio_align;           /* ring I/O must start and end at a multiple; 0: any */
+	bool read_only;
+	bool rotational;
+	bool volatile_cache;          /* a completed write may be lost until FLUSH */
+	bool fua;                     /* UBLKD_IO_FUA is honoured; else the kernel sends a FLUSH */
+	uint32_t discard_granularity; /* 0: no DISCARD */
+	uint32_t max_discard;         /* bytes per request, 0: as much as the driver can say */
+	bool write_zeroes;            /* WRITE_ZEROES is served; else the kernel writes zeros */
+	/*
+	 * Files for the ring helpers below, owned by the backend and open from
+	 * open() to close(). Each reactor registers them with its ring.
+	 */
+	int files[UBLKD_TARGET_FILES];
+	unsigned nr_files;
+	bool write_through;           /* every ring write is on stable storage when completed */
+};
+
+/* What submit() returns besides -errno and the number of queued SQEs. */
+#define UBLKD_DONE 0             /* the whole request is done */
+#define UBLKD_KEPT 0x7fffffff    /* ublkd_complete() will be called */
+
+/* What the user asked of the device, as far as it matters to open(). */
+struct ublkd_wish {
+	bool read_only;
+	uint32_t block_size; /* logical block size, 0: whatever the target can do */
+};
+
+struct ublkd_backend {
+	const char *name;
+	const char *summary;                /* one line */
+	const struct ublkd_option *options; /* of the structure that open() gets */
+	size_t config_size;
+	size_t state_size;                  /* private state, struct ublkd_target first */
+
+	/*
+	 * main; may block. Opens or makes what the target stands on. state is
+	 * zeroed, state_size bytes; config is valid during the call only.
+	 * Returns 0, or -errno after ublkd_error(), everything undone; then
+	 * close() is not called. -EINVAL: the options do not fit together;
+	 * other errors: what they name cannot be used.
+	 */
+	int (*open)(struct ublkd_target *target, const void *config,
+		    const struct ublkd_wish *wish);
+
+	/* main, after the last reactor ended; may block. May be NULL. */
+	void (*close)(struct ublkd_target *target);
+
+	/*
+	 * reactor; must not block. Starts one request. Returns
+	 *   > 0         SQEs queued by the helpers below; the core waits for them,
+	 *               continues short ones and completes the request,
+	 *   UBLKD_DONE  everything is done (READ: every byte of data is set),
+	 *   UBLKD_KEPT  the backend calls ublkd_complete() later, once,
+	 *   -errno      nothing was started; the core fails the request.
+	 * Is asked only for what the target's fields promise.
+	 */
+	int (*submit)(struct ublkd_target *target, struct ublkd_io *io);
+};
+
+/*
+ * reactor. Ends a request that submit() kept: result is 0 for "all of it", or
+ * -errno. The io is the core's again when the call returns.
+ */
+void ublkd_complete(struct ublkd_io *io, int result);
+
+/*
+ * Ring helpers, for use in submit() only. file is an index into
+ * target->files. Each queues one SQE and returns 1; room for
+ * UBLKD_SQES_PER_IO of them is reserved before submit() is called, so they
+ * cannot fail. Short reads and writes are continued by the core; a read past
+ * the end of the file gives zeros, as it does with the kernel's loop device.
+ */
+#define UBLKD_SQES_PER_IO 4
+
+/* READ or WRITE of the whole request at the given byte of the file. */
+int ublkd_ring_rw(struct ublkd_io *io, unsigned file, uint64_t file_offset);
+/* fdatasync of the file. */
+int ublkd_ring_sync(struct ublkd_io *io, unsigned file);
+/* fallocate(2) of the request's range at file_offset. */
+int ublkd_ring_fallocate(struct ublkd_io *io, unsigned file, int mode, uint64_t file_offset);
+/* BLKDISCARD of the request's range, file being a block device (kernel 6.12). */
+int ublkd_ring_discard(struct ublkd_io *io, unsigned file, uint64_t file_offset);
+/* Writes zeros over the request's range. */
+int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t file_offset);
+
+/* ---- messages -------------------------------------------------------- */
+
+/* main. One line, without a newline; the program's or device's name is put before it. */
+void ublkd_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void ublkd_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "backend.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "util/macros.h"
+
+#define BACKEND(name) extern const struct ublkd_backend name##_backend;
+#include "../backends/list.h"
+#undef BACKEND
+
+const struct ublkd_backend *const backends[] = {
+#define BACKEND(name) &name##_backend,
+#include "../backends/list.h"
+#undef BACKEND
+	NULL,
+};
+
+const struct ublkd_backend *backend_find(const char *name)
+{
+	for (unsigned i = 0; backends[i]; i++) {
+		if (!strcmp(backends[i]->name, name))
+			return backends[i];
+	}
+	return NULL;
+}
+
+/* What a backend promises must make sense, whatever it stands on. */
+static void check_target(const struct ublkd_target *target)
+{
+	assert(!target->logical_block_size || is_power_of_two(target->logical_block_size));
+	assert(!target->dio_align || is_power_of_two(target->dio_align));
+	assert(target->nr_files <= UBLKD_TARGET_FILES);
+	assert(!target->fua || target->volatile_cache);
+}
+
+int backend_open(struct ublkd_target **target, const struct ublkd_backend *backend,
+		 const void *config, const struct ublkd_wish *wish)
+{
+	struct ublkd_target *t = calloc(1, backend->state_size);
+	int ret;
+
+	assert(backend->name && backend->open && backend->submit &&
+	       backend->state_size >= sizeof(*t));
+	if (!t) {
+		ublkd_error("%s: no memory", backend->name);
+		return -ENOMEM;
+	}
+	t->ops = backend;
+	ret = backend->open(t, config, wish);
+	if (ret) {
+		free(t);
+		return ret;
+	}
+	check_target(t);
+	*target = t;
+	return 0;
+}
+
+void backend_close(struct ublkd_target *target)
+{
+	if (!target)
+		return;
+	if (target->ops->close)
+		target->ops->close(target);
+	free(target);
+}

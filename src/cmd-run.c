@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ublkd run: serves one device until it is told to stop. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "backend.h"
+#include "background.h"
+#include "command.h"
+#include "device.h"
+#include "exit.h"
+#include "log.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+extern char **environ;
+
+struct run_config {
+	bool background, stats, verbose, help;
+	char *pid_file;
+	int log; /* enum log_destination */
+};
+
+enum log_destination { LOG_TO_STDERR, LOG_TO_SYSLOG };
+
+static const char *const log_names[] = { "stderr", "syslog", NULL };
+
+#define FIELD(name) offsetof(struct run_config, name)
+
+static const struct ublkd_option run_options[] = {
+	{ .name = "background", .type = UBLKD_OPT_BOOL, .offset = FIELD(background), .flag = true,
+	  .help = "return when the device is usable, and serve on" },
+	{ .name = "pid-file", .type = UBLKD_OPT_STRING, .offset = FIELD(pid_file), .arg = "PATH",
+	  .help = "write the process id to this file" },
+	{ .name = "stats", .type = UBLKD_OPT_BOOL, .offset = FIELD(stats), .flag = true,
+	  .help = "log the counters of every queue at the end (on SIGUSR1 always)" },
+	{ .name = "verbose", .type = UBLKD_OPT_BOOL, .offset = FIELD(verbose), .flag = true,
+	  .help = "log every step" },
+	{ .name = "log", .type = UBLKD_OPT_ENUM, .offset = FIELD(log), .values = log_names,
+	  .preset = "stderr", .arg = "WHERE", .help = "where messages go" },
+	{ .name = "help", .type = UBLKD_OPT_BOOL, .offset = FIELD(help), .flag = true,
+	  .help = "explain this command, or the backend that is named" },
+	{ 0 },
+};
+
+struct run {
+	struct run_config config;
+	struct device_config device_config;
+	void *backend_config;
+	struct options run_set, device_set, backend_set;
+	const struct ublkd_backend *backend;
+	char **child_argv; /* NULL: no command */
+
+	struct ev_loop *loop;
+	struct ctrl ctrl;
+	struct ublkd_target *target;
+	struct device device;
+	struct background background;
+	ev_signal signals[4];
+	ev_child child;
+	bool child_running;
+	int child_status;
+	unsigned stops;    /* signals to stop that came */
+	int status;
+};
+
+/* ---- command line -------------------------------------------------------------- */
+
+static int unknown_option(const struct run *run, const char *name, size_t length)
+{
+	ublkd_error("expected an option of 'run' or of the backend '%s', got '%.*s'; "
+		    "'ublkd help run' and 'ublkd help %s' list them", run->backend->name,
+		    (int)length, name, run->backend->name);
+	return EXIT_USAGE;
+}
+
+static int parse_flag(struct run *run, const char *arg)
+{
+	size_t length = strcspn(arg + 2, "=");
+	const struct ublkd_option *option = option_find(run_options, arg + 2, length);
+
+	if (!option) {
+		ublkd_error("expected an option of 'run', got '%s'; 'ublkd help run' lists them",
+			    arg);
+		return EXIT_USAGE;
+	}
+	return options_set(&run->run_set, option, arg[2 + length] ? arg + 3 + length : NULL) ?
+		       EXIT_USAGE : EXIT_DONE;
+}
+
+static int parse_backend(struct run *run, const char *name)
+{
+	run->backend = backend_find(name);
+	if (!run->backend) {
+		ublkd_error("expected a backend, got '%s'; 'ublkd help' lists them", name);
+		return EXIT_USAGE;
+	}
+	run->backend_config = calloc(1, run->backend->config_size);
+	if (!run->backend_config) {
+		ublkd_error("no memory");
+		return EXIT_RUNTIME;
+	}
+	options_init(&run->backend_set, run->backend->options, run->backend_config);
+	return EXIT_DONE;
+}
+
+static int parse_setting(struct run *run, const char *arg)
+{
+	size_t length = strcspn(arg, "=");
+	const char *value = arg[length] ? arg + length + 1 : NULL;
+	const struct ublkd_option *option = option_find(run->backend->options, arg, length);
+	struct options *set = &run->backend_set;
+
+	if (!option) {
+		option = option_find(device_options, arg, length);
+		set = &run->device_set;
+	}
+	if (!option)
+		return unknown_option(run, arg, length);
+	return options_set(set, option, value) ? EXIT_USAGE : EXIT_DONE;
+}
+
+static int parse_arguments(struct run *run, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		int status;
+
+		if (!strcmp(argv[i], "--")) {
+			run->child_argv = argv + i + 1;
+			if (!run->child_argv[0]) {
+				ublkd_error("expected a command behind '--', got none");
+				return EXIT_USAGE;
+			}
+			break;
+		}
+		if (!strncmp(argv[i], "--", 2))
+			status = parse_flag(run, argv[i]);
+		else if (!run->backend)
+			status = parse_backend(run, argv[i]);
+		else
+			status = parse_setting(run, argv[i]);
+		if (status)
+			return status;
+	}
+	return EXIT_DONE;
+}
+
+/* ---- settings that go together --------------------------------------------------- */
+
+static int parse_owner(const char *text, uid_t *uid, gid_t *gid)
+{
+	_cleanup_free_ char *user = strdup(text);
+	char *group = user ? strchr(user, ':') : NULL;
+	uint64_t number;
+
+	if (group)
+		*group++ = 0;
+	if (user && *user) {
+		const struct passwd *entry = getpwnam(user);
+
+		if (!entry && (parse_uint(user, &number) || number >= UINT32_MAX))
+			goto unknown;
+		*uid = entry ? entry->pw_uid : (uid_t)number;
+	}
+	if (group && *group) {
+		const struct group *entry = getgrnam(group);
+
+		if (!entry && (parse_uint(group, &number) || number >= UINT32_MAX))
+			goto unknown;
+		*gid = entry ? entry->gr_gid : (gid_t)number;
+	}
+	return EXIT_DONE;
+unknown:
+	ublkd_error("owner: expected USER[:GROUP] that exists, or numbers, got '%s'", text);
+	return EXIT_USAGE;
+}
+
+static void add_cpu(void *arg, unsigned cpu)
+{
+	if (cpu < CPU_SETSIZE)
+		CPU_SET(cpu, (cpu_set_t *)arg);
+}
+
+static int check_cpus(const char *list)
+{
+	cpu_set_t asked, allowed;
+
+	CPU_ZERO(&asked);
+	parse_cpu_list(list, add_cpu, &asked);
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return EXIT_DONE;
+	CPU_AND(&asked, &asked, &allowed);
+	if (CPU_COUNT(&asked))
+		return EXIT_DONE;
+	ublkd_error("cpus: expected CPUs that this process may use, got '%s'", list);
+	return EXIT_USAGE;
+}
+
+static int check_settings(struct run *run)
+{
+	struct device_config *config = &run->device_config;
+
+	if (!run->backend) {
+		ublkd_error("run: expected a backend, got none; 'ublkd help' lists them");
+		return EXIT_USAGE;
+	}
+	if (options_check(&run->backend_set, run->backend->name))
+		return EXIT_USAGE;
+	if (config->reactors > config->queues) {
+		ublkd_error("reactors: expected at most queues=%" PRIu64 ", got '%" PRIu64 "'",
+			    config->queues, config->reactors);
+		return EXIT_USAGE;
+	}
+	if (run->config.background && run->child_argv) {
+		ublkd_error("--background: expected no command behind '--', got '%s'",
+			    run->child_argv[0]);
+		return EXIT_USAGE;
+	}
+	config->id_given = options_given(&run->device_set, "id");
+	config->mode_given = options_given(&run->device_set, "mode");
+	run->device.uid = (uid_t)-1;
+	run->device.gid = (gid_t)-1;
+	if (config->cpus && check_cpus(config->cpus))
+		return EXIT_USAGE;
+	return config->owner ? parse_owner(config->owner, &run->device.uid, &run->device.gid) :
+			       EXIT_DONE;
+}
+
+/* ---- signals and the command -------------------------------------------------------- */
+
+static void child_ended(struct ev_loop *loop, ev_child *watcher, int events)
+{
+	struct run *run = container_of(watcher, struct run, child);
+	int status = watcher->rstatus;
+
+	(void)events;
+	ev_child_stop(loop, watcher);
+	run->child_running = false;
+	run->child_status = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) :
+						  WEXITSTATUS(status);
+	device_stop(&run->device, false);
+}
+
+static int spawn(char **argv, pid_t *pid)
+{
+	posix_spawnattr_t attr;
+	sigset_t all;
+	int ret;
+
+	sigfillset(&all);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	ret = posix_spawnp(pid, argv[0], NULL, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	return ret;
+}
+
+static void start_child(struct run *run)
+{
+	char id[16];
+	pid_t pid;
+	int error;
+
+	snprintf(id, sizeof(id), "%u", run->device.id);
+	setenv("UBLKD_DEVICE", run->device.node.path, 1);
+	setenv("UBLKD_DEVICE_ID", id, 1);
+	error = spawn(run->child_argv, &pid);
+	if (error) {
+		ublkd_error("cannot run '%s': %s", run->child_argv[0], strerror(error));
+		run->child_status = error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+		device_stop(&run->device, false);
+		return;
+	}
+	run->child_running = true;
+	ev_child_init(&run->child, child_ended, pid, 0);
+	ev_child_start(run->loop, &run->child);
+}
+
+/*
+ * The first signal stops, or is the command's, whose end stops; the second
+ * fails what is left; the third gives up.
+ */
+static void on_stop_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct run *run = watcher->data;
+
+	(void)loop;
+	(void)events;
+	switch (++run->stops) {
+	case 1:
+		if (!run->child_running)
+			device_stop(&run->device, false);
+		else if (watcher->signum != SIGINT) /* that the terminal sent to both */
+			kill(run->child.pid, watcher->signum);
+		break;
+	case 2:
+		ublkd_note("stopping by force: the I/O that is left is failed");
+		device_stop(&run->device, true);
+		break;
+	default:
+		ublkd_error("giving up: the next ublkd removes the device's remains");
+		_exit(EXIT_RUNTIME);
+	}
+}
+
+static void on_stats_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct run *run = watcher->data;
+
+	(void)loop;
+	(void)events;
+	device_log_stats(&run->device);
+}
+
+static void watch_signals(struct run *run)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		ev_signal *watcher = &run->signals[i];
+
+		ev_signal_init(watcher, numbers[i] == SIGUSR1 ? on_stats_signal : on_stop_signal,
+			       numbers[i]);
+		watcher->data = run;
+		ev_signal_start(run->loop, watcher);
+	}
+}
+
+/* ---- the device ------------------------------------------------------------------------ */
+
+static void on_live(struct device *device)
+{
+	struct run *run = device->owner;
+	char line[NODE_NAME_MAX + 1];
+
+	if (run->child_argv) {
+		start_child(run);
+		return;
+	}
+	snprintf(line, sizeof(line), "%s\n", device->node.path);
+	if (run->background.report_fd >= 0)
+		background_ready(&run->background, line);
+	else if (write(STDOUT_FILENO, line, strlen(line)) < 0)
+		ublkd_error("cannot print '%s': %s", device->node.path, strerror(errno));
+}
+
+static void on_gone(struct device *device, int status)
+{
+	struct run *run = device->owner;
+
+	if (run->config.stats)
+		device_log_stats(device);
+	run->status = status ? status : run->child_status;
+	ev_break(run->loop, EVBREAK_ALL);
+}
+
+/* As many files as we are allowed: a reactor takes five, a device two. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int serve(struct run *run)
+{
+	struct ublkd_wish wish = {
+		.read_only = run->device_config.read_only,
+		.block_size = (uint32_t)run->device_config.block_size,
+	};
+	int ret;
+
+	run->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
+	if (!run->loop) {
+		ublkd_error("cannot make the event loop");
+		return EXIT_RUNTIME;
+	}
+	raise_file_limit();
+	if (ctrl_open(&run->ctrl, run->loop))
+		return EXIT_KERNEL;
+	ret = backend_open(&run->target, run->backend, run->backend_config, &wish);
+	if (ret) {
+		ctrl_close(&run->ctrl);
+		return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
+	}
+	watch_signals(run);
+	run->device.loop = run->loop;
+	run->device.ctrl = &run->ctrl;
+	run->device.config = &run->device_config;
+	run->device.target = run->target;
+	run->device.on_live = on_live;
+	run->device.on_gone = on_gone;
+	run->device.owner = run;
+	device_start(&run->device);
+	if (!run->device.gone)
+		ev_run(run->loop, 0);
+	/* A command that is stuck in the driver still owns what we would free. */
+	if (run->status == EXIT_TIMEOUT)
+		_exit(EXIT_TIMEOUT);
+	backend_close(run->target);
+	device_free(&run->device);
+	ctrl_close(&run->ctrl);
+	return run->status;
+}
+
+static int serve_as_asked(struct run *run)
+{
+	int status;
+
+	log_set_verbose(run->config.verbose);
+	run->background.report_fd = -1;
+	if (run->config.background) {
+		status = background_start(&run->background);
+		if (status >= 0)
+			return status;
+	}
+	if (run->config.log == LOG_TO_SYSLOG)
+		log_to_syslog();
+	if (run->config.pid_file && pid_file_write(run->config.pid_file))
+		return EXIT_RUNTIME;
+	status = serve(run);
+	if (run->config.pid_file)
+		unlink(run->config.pid_file);
+	return status;
+}
+
+static int run_main(int argc, char **argv)
+{
+	struct run run = { 0 };
+	int status;
+
+	options_init(&run.run_set, run_options, &run.config);
+	options_init(&run.device_set, device_options, &run.device_config);
+	status = parse_arguments(&run, argc, argv);
+	if (!status && run.config.help) {
+		if (run.backend)
+			backend_print_help(run.backend);
+		else
+			command_print_help(&run_command);
+	} else if (!status) {
+		status = check_settings(&run);
+		if (!status)
+			status = serve_as_asked(&run);
+	}
+	options_free(&run.run_set);
+	options_free(&run.device_set);
+	options_free(&run.backend_set);
+	free(run.backend_config);
+	return status;
+}
+
+static void run_help(void)
+{
+	printf("\nOptions of the program:\n");
+	options_print(stdout, run_options, "--");
+	printf("\nOptions of the device:\n");
+	options_print(stdout, device_options, "");
+	printf("\n'ublkd help BACKEND' lists the options of a backend.\n");
+}
+
+const struct command run_command = {
+	.name = "run",
+	.usage = "[--OPTION…] BACKEND [KEY=VALUE…] [-- COMMAND [ARG…]]",
+	.summary = "serve one device until it is told to stop",
+	.run = run_main,
+	.help = run_help,
+};

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+
+#include "exit.h"
+#include "log.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+#define FIELD(name) offsetof(struct device_config, name)
+
+static const char *const data_names[] = { "auto", "copy", "get-data", NULL };
+static const char *const ring_names[] = { "auto", "defer", "coop", "plain", NULL };
+static const char *const tristate_names[] = { "auto", "no", "yes", NULL };
+
+const struct ublkd_option device_options[] = {
+	{ .name = "id", .type = UBLKD_OPT_UINT, .offset = FIELD(id), .max = UBLK_MAX_DEVICES - 1,
+	  .arg = "N", .help = "number of the device; the kernel chooses if not given" },
+	{ .name = "queues", .type = UBLKD_OPT_UINT, .offset = FIELD(queues), .min = 1, .max = 128,
+	  .preset = "1", .arg = "N", .help = "hardware queues" },
+	{ .name = "depth", .type = UBLKD_OPT_UINT, .offset = FIELD(depth), .min = 1,
+	  .max = UBLK_MAX_QUEUE_DEPTH, .preset = "128", .arg = "N",
+	  .help = "requests that a queue can hold" },
+	{ .name = "reactors", .type = UBLKD_OPT_UINT, .offset = FIELD(reactors), .min = 1,
+	  .max = 128, .arg = "N", .help = "threads that serve the queues; one per queue if not given" },
+	{ .name = "cpus", .type = UBLKD_OPT_CPUS, .offset = FIELD(cpus), .arg = "LIST",
+	  .help = "CPUs for the reactors; each queue's own if not given" },
+	{ .name = "max-io", .type = UBLKD_OPT_SIZE, .offset = FIELD(max_io), .min = 4096,
+	  .max = UBLK_MAX_IO_BYTES, .step = 4096, .preset = "512K", .arg = "SIZE",
+	  .help = "largest request" },
+	{ .name = "block-size", .type = UBLKD_OPT_SIZE, .offset = FIELD(block_size), .min = 512,
+	  .max = 4096, .arg = "SIZE", .help = "logical block size; 512 if the backing allows it" },
+	{ .name = "physical-block-size", .type = UBLKD_OPT_SIZE,
+	  .offset = FIELD(physical_block_size), .min = 512, .max = 256u << 20, .arg = "SIZE",
+	  .help = "physical block size; the backing's if not given" },
+	{ .name = "read-only", .type = UBLKD_OPT_BOOL, .offset = FIELD(read_only), .preset = "no",
+	  .arg = "BOOL", .help = "make the device read-only" },
+	{ .name = "rotational", .type = UBLKD_OPT_ENUM, .offset = FIELD(rotational),
+	  .values = tristate_names, .preset = "auto", .arg = "WHAT",
+	  .help = "call the device a rotating disk" },
+	{ .name = "data", .type = UBLKD_OPT_ENUM, .offset = FIELD(data), .values = data_names,
+	  .preset = "auto", .arg = "MODE", .help = "how data moves between kernel and server" },
+	{ .name = "memory", .type = UBLKD_OPT_SIZE, .offset = FIELD(memory), .min = 4096,
+	  .arg = "SIZE",
+	  .help = "most memory to lock for I/O buffers; a quarter of the machine's, up to 1G, "
+		  "if not given" },
+	{ .name = "ring", .type = UBLKD_OPT_ENUM, .offset = FIELD(ring), .values = ring_names,
+	  .preset = "auto", .arg = "MODE", .help = "how completions reach the reactor" },
+	{ .name = "partscan", .type = UBLKD_OPT_BOOL, .offset = FIELD(partscan), .preset = "yes",
+	  .arg = "BOOL", .help = "look for partitions" },
+	{ .name = "autoclear", .type = UBLKD_OPT_BOOL, .offset = FIELD(autoclear), .preset = "no",
+	  .arg = "BOOL", .help = "remove the device after its last user is gone" },
+	{ .name = "owner", .type = UBLKD_OPT_STRING, .offset = FIELD(owner), .arg = "USER[:GROUP]",
+	  .help = "owner of the device node" },
+	{ .name = "mode", .type = UBLKD_OPT_MODE, .offset = FIELD(mode), .arg = "MODE",
+	  .help = "permissions of the device node" },
+	{ 0 },
+};
+
+/* A quarter of the memory, up to 1 GiB. */
+static uint64_t default_budget(void)
+{
+	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+
+	return MIN(pages * page_size() / 4, 1ull << 30);
+}
+
+static int plan_blocks(struct device_plan *plan, const struct device_config *config,
+		       const struct ublkd_target *target)
+{
+	uint32_t least = target->logical_block_size ? target->logical_block_size : 512;
+	uint64_t bytes;
+
+	if (config->block_size && !is_power_of_two(config->block_size)) {
+		ublkd_error("block-size: expected 512, 1K, 2K or 4K, got '%" PRIu64 "'",
+			    config->block_size);
+		return EXIT_USAGE;
+	}
+	plan->logical_block = config->block_size ? (uint32_t)config->block_size : least;
+	if (plan->logical_block < least) {
+		ublkd_error("block-size: expected at least %u, the block size of the backing, "
+			    "got '%u'", least, plan->logical_block);
+		return EXIT_BACKING;
+	}
+	plan->physical_block = target->physical_block_size;
+	if (config->physical_block_size) {
+		plan->physical_block = (uint32_t)config->physical_block_size;
+		if (!is_power_of_two(plan->physical_block) ||
+		    plan->physical_block < plan->logical_block) {
+			ublkd_error("physical-block-size: expected a power of two of at least "
+				    "the logical block size %u, got '%u'", plan->logical_block,
+				    plan->physical_block);
+			return EXIT_USAGE;
+		}
+	}
+	plan->physical_block = MAX(plan->physical_block, plan->logical_block);
+	bytes = round_down(target->size, plan->logical_block);
+	if (!bytes) {
+		ublkd_error("the backing is too small: expected at least one block of %u bytes, "
+			    "got %" PRIu64 " bytes", plan->logical_block, target->size);
+		return EXIT_BACKING;
+	}
+	if (bytes != target->size)
+		ublkd_note("the size of %" PRIu64 " bytes is no multiple of the block size %u: "
+			   "the last %" PRIu64 " bytes are left out", target->size,
+			   plan->logical_block, target->size - bytes);
+	plan->sectors = bytes >> UBLK_SECTOR_SHIFT;
+	return EXIT_DONE;
+}
+
+static int plan_buffers(struct device_plan *plan, const struct device_config *config,
+			uint64_t features, unsigned queues)
+{
+	uint64_t budget = config->memory ? config->memory : default_budget();
+	uint64_t full = queues * config->depth * round_up(config->max_io, page_size());
+	char max_io[SIZE_TEXT_MAX], total[SIZE_TEXT_MAX], allowed[SIZE_TEXT_MAX];
+	bool can_get_data = features & UBLK_F_NEED_GET_DATA;
+
+	format_size(max_io, config->max_io);
+	format_size(allowed, budget);
+	plan->data = (enum data_mode)config->data;
+	if (plan->data == DATA_AUTO)
+		plan->data = full <= budget || !can_get_data ? DATA_COPY : DATA_GET_DATA;
+	if (plan->data == DATA_GET_DATA) {
+		if (!can_get_data) {
+			ublkd_error("data: expected a mode that this kernel has, got 'get-data'");
+			return EXIT_KERNEL;
+		}
+		plan->pool = (unsigned)MIN(budget / queues / config->max_io, config->depth);
+		plan->buffer_bytes = (uint64_t)plan->pool * queues * config->max_io;
+		if (!plan->pool) {
+			ublkd_error("memory: expected at least %u × %s for a buffer of max-io in "
+				    "each queue, got '%s'", queues, max_io, allowed);
+			return EXIT_USAGE;
+		}
+		format_size(total, plan->buffer_bytes);
+		ublkd_note("%s of locked I/O buffers: %u queue(s) × a pool of %u × %s (get-data)",
+			   total, queues, plan->pool, max_io);
+		return EXIT_DONE;
+	}
+	plan->buffer_bytes = full;
+	format_size(total, full);
+	if (full > budget) {
+		ublkd_error("memory: expected at least %s for %u queue(s) × depth %" PRIu64
+			    " × max-io %s, got '%s'; make one of them smaller, memory= larger, "
+			    "or use data=get-data", total, queues, config->depth, max_io, allowed);
+		return EXIT_USAGE;
+	}
+	ublkd_note("%s of locked I/O buffers: %u queue(s) × depth %" PRIu64 " × %s (copy)", total,
+		   queues, config->depth, max_io);
+	return EXIT_DONE;
+}
+
+int plan_device(struct device_plan *plan, const struct device_config *config,
+		const struct ublkd_target *target, uint64_t features, unsigned queues)
+{
+	int status;
+
+	*plan = (struct device_plan){ 0 };
+	status = plan_blocks(plan, config, target);
+	return status ? status : plan_buffers(plan, config, features, queues);
+}
+
+static uint8_t hint_shift(uint32_t bytes)
+{
+	return is_power_of_two(bytes) ? (uint8_t)log2_of(bytes) : 0;
+}
+
+/* Results are signed 32 bits, so 1 GiB is the largest power of two that fits. */
+#define MOST_DISCARD (1u << 30)
+
+static void plan_discard(struct ublk_params *params, const struct device_plan *plan,
+			 const struct ublkd_target *target)
+{
+	struct ublk_param_discard *discard = &params->discard;
+
+	params->types |= UBLK_PARAM_TYPE_DISCARD;
+	discard->discard_granularity = MAX(target->discard_granularity, plan->logical_block);
+	if (target->discard_granularity) {
+		uint32_t most = target->max_discard ? MIN(target->max_discard, MOST_DISCARD) :
+						      MOST_DISCARD;
+
+		discard->max_discard_sectors =
+			(uint32_t)round_down(most, plan->logical_block) >> UBLK_SECTOR_SHIFT;
+		discard->max_discard_segments = 1;
+	}
+	if (target->write_zeroes)
+		discard->max_write_zeroes_sectors = MOST_DISCARD >> UBLK_SECTOR_SHIFT;
+}
+
+void plan_params(struct ublk_params *params, const struct device_plan *plan,
+		 const struct device_config *config, const struct ublkd_target *target)
+{
+	struct ublk_param_basic *basic = &params->basic;
+	bool read_only = config->read_only || target->read_only;
+	bool rotational = config->rotational == TRI_AUTO ? target->rotational :
+							   config->rotational == TRI_YES;
+
+	*params = (struct ublk_params){ .len = sizeof(*params), .types = UBLK_PARAM_TYPE_BASIC };
+	basic->logical_bs_shift = (uint8_t)log2_of(plan->logical_block);
+	basic->physical_bs_shift = (uint8_t)log2_of(plan->physical_block);
+	basic->io_min_shift = hint_shift(MAX(target->io_min, plan->physical_block));
+	basic->io_opt_shift = hint_shift(target->io_opt);
+	basic->max_sectors = (uint32_t)(config->max_io >> UBLK_SECTOR_SHIFT);
+	basic->dev_sectors = plan->sectors;
+	basic->attrs = (read_only ? UBLK_ATTR_READ_ONLY : 0) |
+		       (rotational ? UBLK_ATTR_ROTATIONAL : 0);
+	if (target->volatile_cache && !read_only)
+		basic->attrs |= UBLK_ATTR_VOLATILE_CACHE | (target->fua ? UBLK_ATTR_FUA : 0);
+	if ((target->discard_granularity || target->write_zeroes) && !read_only)
+		plan_discard(params, plan, target);
+}

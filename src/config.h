@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a user can ask of a device, whatever its backend, and the plan that
+ * follows from it and from what the backend found: pure arithmetic, done and
+ * checked before the device exists.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <ublkd/backend.h>
+#include <ublkd/ublk_abi.h>
+
+#include "option.h"
+#include "ring.h"
+
+enum data_mode { DATA_AUTO, DATA_COPY, DATA_GET_DATA };
+enum tristate { TRI_AUTO, TRI_NO, TRI_YES };
+
+/* Filled in through device_options. */
+struct device_config {
+	uint64_t id;
+	uint64_t queues;
+	uint64_t depth;
+	uint64_t reactors;            /* 0: one per queue */
+	char *cpus;                   /* NULL: as the kernel spreads the queues */
+	uint64_t max_io;
+	uint64_t block_size;          /* 0: the backend's */
+	uint64_t physical_block_size; /* 0: the backend's */
+	bool read_only;
+	int rotational;               /* enum tristate */
+	int data;                     /* enum data_mode */
+	uint64_t memory;              /* 0: chosen from the machine's */
+	int ring;                     /* enum ring_mode */
+	bool partscan;
+	bool autoclear;
+	char *owner;
+	uint32_t mode;
+	bool id_given, mode_given;    /* set by the caller from the option set */
+};
+
+extern const struct ublkd_option device_options[];
+
+struct device_plan {
+	uint64_t sectors;        /* of 512 bytes */
+	uint32_t logical_block;
+	uint32_t physical_block;
+	enum data_mode data;     /* never DATA_AUTO */
+	unsigned pool;           /* DATA_GET_DATA: buffers of each queue */
+	uint64_t buffer_bytes;   /* of all queues */
+};
+
+/*
+ * features: what the kernel offers, queues: how many there will be at most.
+ * Returns 0, or an exit status after the error text.
+ */
+int plan_device(struct device_plan *plan, const struct device_config *config,
+		const struct ublkd_target *target, uint64_t features, unsigned queues);
+
+/* The driver's parameters for the plan. */
+void plan_params(struct ublk_params *params, const struct device_plan *plan,
+		 const struct device_config *config, const struct ublkd_target *target);
+
+#endif

@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "device.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "exit.h"
+#include "log.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+/* Seconds. Starting scans partitions on some kernels, which is I/O. */
+#define SHORT_DEADLINE 10
+#define START_DEADLINE 60
+/* Stopping writes dirty data back, which takes as long as it takes. */
+#define STOP_REMINDER 30
+#define REACTOR_END_DEADLINE 30
+
+static void teardown(struct device *device);
+
+/* The first failure decides the exit status. */
+static void fail(struct device *device, int status)
+{
+	if (!device->status)
+		device->status = status;
+	device_stop(device, false);
+}
+
+static void gone(struct device *device)
+{
+	if (device->gone)
+		return;
+	device->gone = true;
+	ev_timer_stop(device->loop, &device->reactor_timer);
+	mailbox_stop(&device->box, device->loop);
+	device->on_gone(device, device->status);
+}
+
+/* ---- commands ---------------------------------------------------------------- */
+
+static void command_late(struct ctrl_command *command)
+{
+	struct device *device = container_of(command, struct device, command);
+
+	ublkd_error("%s has not ended within %.0f s: the driver does not answer; the kernel log "
+		    "may say why", ctrl_op_name(command->op), command->deadline);
+	device->status = EXIT_TIMEOUT;
+	gone(device);
+}
+
+static void issue(struct device *device, uint32_t op, void *buffer, size_t length, uint64_t data,
+		  double deadline, void (*done)(struct ctrl_command *command, int result))
+{
+	assert(!device->command.pending);
+	device->command = (struct ctrl_command){
+		.op = op,
+		.dev_id = device->id,
+		.buffer = buffer,
+		.length = (uint16_t)length,
+		.data = data,
+		.deadline = deadline,
+		.done = done,
+		.late = command_late,
+	};
+	ctrl_issue(device->ctrl, &device->command);
+}
+
+/*
+ * What every command's end begins with: the device, or NULL when there is
+ * nothing to go on with, as the command failed or the device is going.
+ */
+static struct device *ended_well(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+
+	if (device->gone)
+		return NULL;
+	if (result < 0 && !device->stopping) {
+		ctrl_report(command, result);
+		fail(device, result == -EEXIST ? EXIT_TAKEN :
+			     result == -EPERM || result == -EACCES || result == -EOPNOTSUPP ?
+						 EXIT_KERNEL :
+						 EXIT_RUNTIME);
+		return NULL;
+	}
+	if (device->stopping) {
+		teardown(device);
+		return NULL;
+	}
+	return device;
+}
+
+/* ---- the way down -------------------------------------------------------------- */
+
+static void node_gone(struct node *node, bool is_gone)
+{
+	struct device *device = container_of(node, struct device, node);
+
+	if (!is_gone) {
+		ublkd_error("the device is deleted, but '%s' is still there", node->path);
+		if (!device->status)
+			device->status = EXIT_RUNTIME;
+	}
+	gone(device);
+}
+
+static void deleted(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+
+	/* -ENODEV: somebody else deleted it, as they wanted and we do. */
+	if (result && result != -ENODEV) {
+		ctrl_report(command, result);
+		if (!device->status)
+			device->status = EXIT_RUNTIME;
+	}
+	device->added = false;
+	if (device->node.path[0])
+		node_await_end(&device->node);
+	else
+		gone(device);
+}
+
+static void delete(struct device *device)
+{
+	ev_timer_stop(device->loop, &device->reactor_timer);
+	if (device->shape.char_fd >= 0)
+		close(device->shape.char_fd);
+	device->shape.char_fd = -1;
+	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0, START_DEADLINE, deleted);
+}
+
+static void stop_done(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, stop_command);
+
+	if (result && result != -ENODEV)
+		ctrl_report(command, result);
+	device->stopped = true;
+	teardown(device);
+}
+
+static void stop_late(struct ctrl_command *command)
+{
+	(void)command;
+	ublkd_note("still stopping: dirty data is being written back; "
+		   "a second signal fails the I/O that is left");
+}
+
+static void reactors_late(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, reactor_timer);
+
+	(void)loop;
+	(void)events;
+	ublkd_error("%u reactor(s) have not ended within %d s of the stop", device->nr_running,
+		    REACTOR_END_DEADLINE);
+	device->status = EXIT_TIMEOUT;
+	gone(device);
+}
+
+/*
+ * One step further down: called when the stop was asked for and whenever
+ * something that it waits for has ended.
+ */
+static void teardown(struct device *device)
+{
+	assert(device->stopping);
+	if (device->gone || device->command.pending)
+		return; /* its end calls again */
+	if (!device->added) {
+		gone(device);
+		return;
+	}
+	if (!device->stopped) {
+		if (device->stop_command.pending)
+			return;
+		device->stop_command = (struct ctrl_command){
+			.op = UBLK_CMD_STOP_DEV,
+			.dev_id = device->id,
+			.deadline = STOP_REMINDER,
+			.done = stop_done,
+			.late = stop_late,
+		};
+		ctrl_issue(device->ctrl, &device->stop_command);
+		return;
+	}
+	if (device->nr_running) {
+		ev_timer_stop(device->loop, &device->reactor_timer);
+		ev_timer_set(&device->reactor_timer, REACTOR_END_DEADLINE, 0);
+		ev_timer_start(device->loop, &device->reactor_timer);
+		return;
+	}
+	delete(device);
+}
+
+void device_stop(struct device *device, bool drain)
+{
+	if (drain && !device->draining) {
+		device->draining = true;
+		for (unsigned i = 0; i < device->nr_reactors; i++) {
+			if (device->reactors[i].running)
+				reactor_drain(&device->reactors[i]);
+		}
+	}
+	if (device->stopping)
+		return;
+	device->stopping = true;
+	if (device->starting && !device->live)
+		node_abandon(&device->node);
+	teardown(device);
+}
+
+/* ---- reactors ------------------------------------------------------------------ */
+
+static void log_queue(const struct queue *queue, const struct reactor *reactor)
+{
+	const struct queue_stats *s = &queue->stats_copy;
+
+	ublkd_note("q%u: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
+		   " write-zeroes=%" PRIu64 " read-bytes=%" PRIu64 " write-bytes=%" PRIu64
+		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64
+		   " tags=%u/%u max-inflight=%u enters=%" PRIu64 " cqes=%" PRIu64,
+		   queue->id, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
+		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
+		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
+		   s->short_parts, s->tags_served, queue->shape->depth, s->max_in_flight,
+		   reactor->stats_enters, reactor->stats_cqes);
+}
+
+static void log_reactor(struct reactor *reactor)
+{
+	for (unsigned i = 0; i < reactor->nr_queues; i++)
+		log_queue(reactor->queues[i], reactor);
+}
+
+void device_log_stats(struct device *device)
+{
+	for (unsigned i = 0; i < device->nr_reactors; i++) {
+		struct reactor *reactor = &device->reactors[i];
+
+		if (reactor->running)
+			reactor_ask_stats(reactor);
+		else
+			log_reactor(reactor);
+	}
+}
+
+static void log_failure(struct queue_failure *failure)
+{
+	char others[48] = "";
+
+	if (failure->unreported)
+		snprintf(others, sizeof(others), " (and %u other requests before it)",
+			 failure->unreported);
+	ublkd_error("%s of %u bytes at %" PRIu64 " failed: %s%s", io_op_name(failure->op),
+		    failure->length, failure->offset, strerror(-failure->error), others);
+}
+
+static void added_disk(struct ctrl_command *command, int result);
+
+static void reactor_started(struct reactor *reactor)
+{
+	struct device *device = reactor->owner;
+
+	if (reactor->io_flusher_error)
+		log_debug("%s: IO_FLUSHER is not set: %s", reactor->name,
+			  strerror(reactor->io_flusher_error));
+	if (reactor->error || device->stopping)
+		return; /* its end follows */
+	log_debug("%s serves %u queue(s), ring mode %s", reactor->name, reactor->nr_queues,
+		  ring_mode_name(reactor->ring.mode));
+	if (++device->nr_started == device->nr_reactors)
+		issue(device, UBLK_CMD_START_DEV, NULL, 0, (uint64_t)getpid(), START_DEADLINE,
+		      added_disk);
+}
+
+static void reactor_ended(struct reactor *reactor)
+{
+	struct device *device = reactor->owner;
+
+	reactor_join(reactor);
+	device->nr_running--;
+	if (reactor->error)
+		ublkd_error("%s: %s", reactor->name, reactor->error_text);
+	else if (!device->stopping)
+		ublkd_error("the device was stopped by somebody else");
+	if (reactor->error || !device->stopping)
+		fail(device, EXIT_RUNTIME);
+	if (!device->nr_running && device->stopped)
+		teardown(device);
+}
+
+static int make_queues(struct device *device)
+{
+	unsigned queues = device->info.nr_hw_queues;
+
+	device->nr_reactors = device->config->reactors ?
+				      (unsigned)MIN(device->config->reactors, queues) :
+				      queues;
+	device->queues = calloc(queues, sizeof(*device->queues));
+	device->queue_pointers = calloc(queues, sizeof(*device->queue_pointers));
+	device->reactors = calloc(device->nr_reactors, sizeof(*device->reactors));
+	if (!device->queues || !device->queue_pointers || !device->reactors) {
+		device->nr_reactors = 0;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void add_cpu(void *arg, unsigned cpu)
+{
+	if (cpu < CPU_SETSIZE)
+		CPU_SET(cpu, (cpu_set_t *)arg);
+}
+
+/* Queue q belongs to reactor q * reactors / queues: neighbours stay together. */
+static int start_reactors(struct device *device)
+{
+	unsigned queues = device->info.nr_hw_queues, next = 0;
+
+	for (unsigned i = 0; i < device->nr_reactors; i++) {
+		struct reactor *reactor = &device->reactors[i];
+
+		reactor->id = i;
+		/* At most 15 characters: ids end below 2^20, reactors at 128. */
+		snprintf(reactor->name, sizeof(reactor->name), "ublk%u/%u",
+			 device->id % UBLK_MAX_DEVICES, i % 1000);
+		reactor->ring_mode = (enum ring_mode)device->config->ring;
+		reactor->main_box = &device->box;
+		reactor->on_started = reactor_started;
+		reactor->on_ended = reactor_ended;
+		reactor->on_stats = log_reactor;
+		reactor->on_failure = log_failure;
+		reactor->owner = device;
+		reactor->queues = &device->queue_pointers[next];
+		for (; next < queues && next * device->nr_reactors / queues == i; next++) {
+			struct queue *queue = &device->queues[next];
+
+			device->queue_pointers[next] = queue;
+			queue->id = (uint16_t)next;
+			queue->shape = &device->shape;
+			queue->reactor = reactor;
+			reactor->nr_queues++;
+			CPU_OR(&reactor->cpus, &reactor->cpus, &device->queue_cpus[next]);
+		}
+		if (device->config->cpus) {
+			CPU_ZERO(&reactor->cpus);
+			parse_cpu_list(device->config->cpus, add_cpu, &reactor->cpus);
+		}
+	}
+	for (unsigned i = 0; i < device->nr_reactors; i++) {
+		int ret = reactor_start(&device->reactors[i]);
+
+		if (ret) {
+			ublkd_error("cannot start the thread %s: %s", device->reactors[i].name,
+				    strerror(-ret));
+			return ret;
+		}
+		device->nr_running++;
+	}
+	return 0;
+}
+
+/* ---- the way up ---------------------------------------------------------------- */
+
+static void node_ready(struct node *node, int error)
+{
+	struct device *device = container_of(node, struct device, node);
+
+	device->starting = false;
+	if (error) {
+		fail(device, EXIT_RUNTIME);
+		return;
+	}
+	device->live = true;
+	device->on_live(device);
+}
+
+static void added_disk(struct ctrl_command *command, int result)
+{
+	struct device *device = ended_well(command, result);
+
+	if (!device)
+		return;
+	device->starting = true;
+	device->node = (struct node){
+		.loop = device->loop,
+		.id = device->id,
+		.sectors = device->plan.sectors,
+		.uid = device->uid,
+		.gid = device->gid,
+		.mode = device->config->mode_given ? (int)device->config->mode : -1,
+		.partscan = device->config->partscan,
+		.ready = node_ready,
+		.gone = node_gone,
+	};
+	node_publish(&device->node);
+}
+
+static void serve_queues(struct device *device)
+{
+	device->shape.target = device->target;
+	device->shape.depth = device->info.queue_depth;
+	device->shape.max_io = (uint32_t)device->config->max_io;
+	device->shape.size = device->plan.sectors << UBLK_SECTOR_SHIFT;
+	device->shape.get_data = device->plan.data == DATA_GET_DATA;
+	device->shape.pool = device->plan.pool;
+	if (make_queues(device)) {
+		ublkd_error("no memory for the queues");
+		fail(device, EXIT_RUNTIME);
+	} else if (start_reactors(device)) {
+		fail(device, EXIT_RUNTIME);
+	}
+}
+
+static void ask_affinity(struct device *device);
+
+static void got_affinity(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+	cpu_set_t *cpus = &device->queue_cpus[device->affinity_queue];
+
+	if (device->gone)
+		return;
+	if (device->stopping) {
+		teardown(device);
+		return;
+	}
+	/* Without it the reactor runs anywhere, which is slower but right. */
+	if (result)
+		log_debug("no CPUs known for queue %u: %s", device->affinity_queue,
+			  strerror(-result));
+	else
+		memcpy(cpus, device->affinity, MIN(sizeof(*cpus), sizeof(device->affinity)));
+	if (++device->affinity_queue < device->info.nr_hw_queues)
+		ask_affinity(device);
+	else
+		serve_queues(device);
+}
+
+static void ask_affinity(struct device *device)
+{
+	issue(device, UBLK_CMD_GET_QUEUE_AFFINITY, device->affinity, sizeof(device->affinity),
+	      device->affinity_queue, SHORT_DEADLINE, got_affinity);
+}
+
+static void params_set(struct ctrl_command *command, int result)
+{
+	struct device *device = ended_well(command, result);
+
+	if (!device)
+		return;
+	device->queue_cpus = calloc(device->info.nr_hw_queues, sizeof(*device->queue_cpus));
+	if (!device->queue_cpus) {
+		ublkd_error("no memory for the queues");
+		fail(device, EXIT_RUNTIME);
+		return;
+	}
+	ask_affinity(device);
+}
+
+static int open_char_device(struct device *device)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/ublkc%u", device->id);
+	device->shape.char_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (device->shape.char_fd >= 0)
+		return 0;
+	ublkd_error("cannot open '%s': %s", path, strerror(errno));
+	return -errno;
+}
+
+/* The driver does not refuse features that it lacks, it clears their flags. */
+static bool granted(struct device *device, uint64_t asked)
+{
+	uint64_t missing = asked & ~device->info.flags;
+
+	if (missing)
+		ublkd_error("the driver did not grant the features %#" PRIx64 ", asked %#" PRIx64
+			    ", got %#" PRIx64, missing, asked, device->info.flags);
+	return !missing;
+}
+
+static void added(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+	char prefix[32];
+
+	/* Before anything else: from now on there is a device to delete. */
+	if (!result) {
+		device->added = true;
+		device->id = device->info.dev_id;
+	}
+	if (!ended_well(command, result))
+		return;
+	snprintf(prefix, sizeof(prefix), "ublkb%u", device->id);
+	log_set_prefix(prefix);
+	if (!granted(device, device->asked)) {
+		fail(device, EXIT_KERNEL);
+		return;
+	}
+	if (device->info.nr_hw_queues != device->config->queues)
+		ublkd_note("the kernel gives %u queue(s) instead of %" PRIu64
+			   ": there are no more CPUs", device->info.nr_hw_queues,
+			   device->config->queues);
+	if (open_char_device(device)) {
+		fail(device, EXIT_RUNTIME);
+		return;
+	}
+	plan_params(&device->params, &device->plan, device->config, device->target);
+	issue(device, UBLK_CMD_SET_PARAMS, &device->params, sizeof(device->params), 0,
+	      SHORT_DEADLINE, params_set);
+}
+
+static void hunted(struct orphan_hunt *hunt)
+{
+	struct device *device = container_of(hunt, struct device, hunt);
+
+	if (device->stopping) {
+		teardown(device);
+		return;
+	}
+	device->asked = (device->plan.data == DATA_GET_DATA ? UBLK_F_NEED_GET_DATA : 0) |
+			(device->features & UBLK_F_NO_AUTO_PART_SCAN);
+	device->info = (struct ublk_dev_info){
+		.nr_hw_queues = (uint16_t)device->config->queues,
+		.queue_depth = (uint16_t)device->config->depth,
+		.max_io_buf_bytes = (uint32_t)device->config->max_io,
+		.dev_id = device->id,
+		.flags = device->asked,
+		.ublksrv_flags = orphan_cookie(),
+	};
+	issue(device, UBLK_CMD_ADD_DEV, &device->info, sizeof(device->info), 0, SHORT_DEADLINE,
+	      added);
+}
+
+static void got_features(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+	unsigned queues = (unsigned)MIN(device->config->queues,
+					(uint64_t)sysconf(_SC_NPROCESSORS_CONF));
+	int status;
+
+	/* Before 6.5 there is no such command: then there are no features to choose. */
+	if (result == -EOPNOTSUPP || result == -EINVAL)
+		result = 0;
+	if (!ended_well(command, result))
+		return;
+	log_debug("the driver offers features %#" PRIx64, device->features);
+	status = plan_device(&device->plan, device->config, device->target, device->features,
+			     queues);
+	if (status) {
+		fail(device, status);
+		return;
+	}
+	device->hunt = (struct orphan_hunt){ .done = hunted };
+	orphan_hunt(&device->hunt, device->ctrl);
+}
+
+void device_start(struct device *device)
+{
+	int ret = mailbox_open(&device->box);
+
+	device->shape.char_fd = -1;
+	ev_timer_init(&device->reactor_timer, reactors_late, REACTOR_END_DEADLINE, 0);
+	if (ret) {
+		ublkd_error("cannot make an eventfd: %s", strerror(-ret));
+		device->status = EXIT_RUNTIME;
+		device->gone = true;
+		device->on_gone(device, device->status);
+		return;
+	}
+	mailbox_start(&device->box, device->loop);
+	device->id = UBLK_DEV_ID_ANY;
+	issue(device, UBLK_CMD_GET_FEATURES, &device->features, sizeof(device->features), 0,
+	      SHORT_DEADLINE, got_features);
+	device->id = device->config->id_given ? (uint32_t)device->config->id : UBLK_DEV_ID_ANY;
+}
+
+void device_free(struct device *device)
+{
+	mailbox_close(&device->box);
+	free(device->queue_cpus);
+	free(device->queues);
+	free(device->queue_pointers);
+	free(device->reactors);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The life of one device: features → dead devices of ours removed → add →
+ * parameters → queues serve → start → node usable → LIVE; then stop → reactors
+ * end → delete → gone. Every step is a control command or an event of the
+ * main loop. Main thread only.
+ */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include "config.h"
+#include "ctrl.h"
+#include "node.h"
+#include "orphan.h"
+#include "reactor.h"
+
+struct device {
+	/* Set by the caller before device_start(), kept by it until on_gone. */
+	struct ev_loop *loop;
+	struct ctrl *ctrl;
+	const struct device_config *config;
+	struct ublkd_target *target;
+	uid_t uid; /* of the node, see node.h */
+	gid_t gid;
+	/* The device is usable; node.path is its name. */
+	void (*on_live)(struct device *device);
+	/*
+	 * The end, after which nothing of the device runs: an exit status. The
+	 * cause of any but EXIT_DONE was logged. In the case of EXIT_TIMEOUT a
+	 * command of ours is still in the driver, and all that is left to do
+	 * is to exit.
+	 */
+	void (*on_gone)(struct device *device, int status);
+	void *owner;
+
+	/* device.c's from here on; others may read id and node.path. */
+	struct ctrl_command command;      /* the life's commands, one at a time */
+	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
+	struct orphan_hunt hunt;
+	uint64_t features;                /* that the driver offers */
+	uint64_t asked;                   /* that we want of it */
+	struct device_plan plan;
+	struct ublk_dev_info info;        /* asked, then granted */
+	struct ublk_params params;
+	uint8_t affinity[1024];
+	unsigned affinity_queue;
+	cpu_set_t *queue_cpus;            /* of each queue */
+	struct queue_shape shape;
+	struct queue *queues;
+	struct queue **queue_pointers;
+	struct reactor *reactors;
+	unsigned nr_reactors, nr_started, nr_running;
+	struct mailbox box;               /* reports of the reactors */
+	struct node node;
+	ev_timer reactor_timer;           /* bounds the end of the reactors */
+	uint32_t id;
+	bool added, starting, live, stopping, stopped, draining, gone;
+	int status;
+};
+
+void device_start(struct device *device);
+/*
+ * Takes the device down, whatever state it is in. drain: fail what is not
+ * done yet instead of serving it; may be asked for later than the stop.
+ */
+void device_stop(struct device *device, bool drain);
+/* Logs the counters of every queue. */
+void device_log_stats(struct device *device);
+/* Frees what on_gone left for reading. */
+void device_free(struct device *device);
+
+#endif

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "io.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include <ublkd/ublk_abi.h>
+
+#include "dispatch.h"
+#include "queue.h"
+#include "reactor.h"
+#include "util/macros.h"
+
+#ifndef RWF_DSYNC
+#define RWF_DSYNC 0x2
+#endif
+/* include/uapi/linux/blkdev.h of 6.12: _IO(0x12, 0) as a URING_CMD on a block device. */
+#define BLOCK_URING_CMD_DISCARD 0x1200u
+
+/* Errors such as -EAGAIN may pass: this often is tried again without progress. */
+#define PART_TRIES 16
+
+static const uint8_t allowed_from[] = {
+	[IO_IDLE] = 0,
+	[IO_FETCH] = 1u << IO_IDLE,
+	[IO_PROCESS] = 1u << IO_FETCH | 1u << IO_GET_DATA | 1u << IO_COMMIT | 1u << IO_LINKED,
+	[IO_GET_DATA] = 1u << IO_PROCESS,
+	[IO_COMMIT] = 1u << IO_PROCESS,
+	[IO_LINKED] = 1u << IO_PROCESS,
+	[IO_ENDED] = 1u << IO_FETCH | 1u << IO_GET_DATA | 1u << IO_COMMIT | 1u << IO_LINKED,
+};
+
+static void set_state(struct io *io, enum io_state state)
+{
+	assert(allowed_from[state] & (1u << io->state));
+	io->state = (uint8_t)state;
+}
+
+const char *io_op_name(unsigned op)
+{
+	static const char *const names[UBLKD_OP_COUNT] = {
+		"read", "write", "flush", "discard", "write-zeroes",
+	};
+
+	return op < UBLKD_OP_COUNT ? names[op] : "unknown operation";
+}
+
+static const struct ublkd_target *target_of(const struct io *io)
+{
+	return io->queue->shape->target;
+}
+
+void io_init(struct io *io, struct queue *queue, uint16_t tag)
+{
+	*io = (struct io){ .queue = queue, .pub.tag = tag, .state = IO_IDLE };
+	if (!queue->shape->get_data)
+		io->buffer = buffers_of_tag(&queue->buffers, tag);
+}
+
+/* ---- what goes to the ring --------------------------------------------- */
+
+/* True when n SQEs may be queued; submits what is there if that helps. */
+static bool have_room(struct io *io, unsigned n)
+{
+	struct ring *ring = &io->queue->reactor->ring;
+
+	if (ring_room(ring) >= n)
+		return true;
+	/* Why it failed, if it did, is dealt with at the reactor's own submit. */
+	ring_submit(ring);
+	return ring_room(ring) >= n;
+}
+
+static void queue_command(struct io *io, uint32_t command, int32_t result, const void *buffer)
+{
+	struct queue *queue = io->queue;
+	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
+	struct ublk_io_cmd *cmd = (struct ublk_io_cmd *)sqe->cmd;
+
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->fd = (int)queue->file_base;
+	sqe->cmd_op = command;
+	sqe->user_data = dispatch_to_io(io);
+	cmd->q_id = queue->id;
+	cmd->tag = io->pub.tag;
+	cmd->result = result;
+	cmd->addr = (uintptr_t)buffer;
+}
+
+static void queue_part(struct io_part *part)
+{
+	struct queue *queue = part->io->queue;
+	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
+
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->fd = (int)(queue->file_base + 1 + part->file);
+	sqe->user_data = dispatch_to_part(part);
+	part->active = true;
+	switch ((enum io_part_kind)part->kind) {
+	case PART_READ:
+	case PART_WRITE:
+	case PART_ZEROS:
+		part->asked = part->length - part->start;
+		if (part->kind == PART_ZEROS)
+			part->asked = MIN(part->asked, REACTOR_ZEROS);
+		sqe->opcode = part->kind == PART_READ ? IORING_OP_READ : IORING_OP_WRITE;
+		sqe->addr = part->kind == PART_ZEROS ?
+				    (uintptr_t)queue->reactor->zeros :
+				    (uintptr_t)(part->data + part->start);
+		sqe->len = part->asked;
+		sqe->off = part->file_offset + part->start;
+		sqe->rw_flags = (int)part->rw_flags;
+		break;
+	case PART_SYNC:
+		sqe->opcode = IORING_OP_FSYNC;
+		sqe->fsync_flags = IORING_FSYNC_DATASYNC;
+		break;
+	case PART_FALLOCATE:
+		sqe->opcode = IORING_OP_FALLOCATE;
+		sqe->off = part->file_offset;
+		sqe->addr = part->io->pub.length;
+		sqe->len = part->rw_flags;
+		break;
+	case PART_DISCARD:
+		sqe->opcode = IORING_OP_URING_CMD;
+		sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+		sqe->addr = part->file_offset;
+		sqe->addr3 = part->io->pub.length;
+		break;
+	}
+}
+
+/* ---- the end of a request ---------------------------------------------- */
+
+static void commit(struct io *io)
+{
+	struct queue *queue = io->queue;
+	bool borrowed = queue->buffers.pooled && io->buffer;
+	const void *buffer = io->buffer;
+
+	/*
+	 * In get-data mode the driver takes the address of a READ with its
+	 * commit and refuses one without, even if the request failed before
+	 * it had a buffer.
+	 */
+	if (queue->buffers.pooled)
+		buffer = io->pub.op != UBLKD_OP_READ ? NULL :
+			 io->buffer ? io->buffer : queue->buffers.memory;
+	set_state(io, IO_COMMIT);
+	queue_command(io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result, buffer);
+	if (borrowed)
+		reactor_return_buffer(queue->reactor, io);
+}
+
+/* Every request ends here: error is 0 for "all of it", or -errno. */
+static void finish(struct io *io, int error)
+{
+	struct queue_stats *stats = &io->queue->stats;
+	bool moves_data = io->pub.op == UBLKD_OP_READ || io->pub.op == UBLKD_OP_WRITE;
+
+	assert(io->state == IO_PROCESS && !io->parts_left && error <= 0);
+	stats->in_flight--;
+	if (error) {
+		stats->errors++;
+		reactor_report_failure(io->queue, &io->pub, error);
+	}
+	io->kept = false;
+	io->result = error ? error : moves_data ? (int32_t)io->pub.length : 0;
+	if (!have_room(io, 1)) {
+		io->todo = IO_TODO_COMMIT;
+		reactor_park(io->queue->reactor, io);
+		return;
+	}
+	commit(io);
+}
+
+void ublkd_complete(struct ublkd_io *pub, int result)
+{
+	struct io *io = container_of(pub, struct io, pub);
+
+	assert(io->kept);
+	finish(io, result < 0 ? result : 0);
+}
+
+/* ---- parts ------------------------------------------------------------- */
+
+static enum io_step try_again(struct io_part *part, int result, int *error)
+{
+	if (++part->tries < PART_TRIES)
+		return IO_STEP_AGAIN;
+	/* Not to be seen by the block layer, where -EAGAIN means "polled I/O". */
+	*error = result == -ENOMEM ? -ENOMEM : -EIO;
+	return IO_STEP_FAIL;
+}
+
+enum io_step io_part_step(struct io_part *part, int result, uint32_t align, int *error)
+{
+	uint32_t reached, start;
+
+	if (result == -EAGAIN || result == -EINTR || result == -ENOMEM || result == -ECANCELED)
+		return try_again(part, result, error);
+	if (result < 0 || (part->length && (uint32_t)result > part->asked)) {
+		*error = result < 0 ? result : -EIO;
+		return IO_STEP_FAIL;
+	}
+	if (!part->length)
+		return IO_STEP_DONE;
+	reached = part->start + (uint32_t)result;
+	if (reached > part->done) {
+		part->done = reached;
+		part->tries = 0;
+	}
+	if (part->done == part->length)
+		return IO_STEP_DONE;
+	/*
+	 * Direct I/O goes on at an aligned place, so some bytes move twice. No
+	 * way forward from there is the end of the file or a full device.
+	 */
+	start = (uint32_t)round_down(part->done, align);
+	if (start == part->start) {
+		*error = -EIO;
+		return part->kind == PART_READ ? IO_STEP_EOF : IO_STEP_FAIL;
+	}
+	part->start = start;
+	return IO_STEP_AGAIN;
+}
+
+static void part_ended(struct io_part *part, int error)
+{
+	struct io *io = part->io;
+
+	if (error && !io->result)
+		io->result = error;
+	assert(io->parts_left);
+	if (!--io->parts_left)
+		finish(io, io->result);
+}
+
+void io_part_done(struct io_part *part, int result)
+{
+	struct io *io = part->io;
+	struct reactor *reactor = io->queue->reactor;
+	int error = 0;
+
+	assert(io->state == IO_PROCESS && part->active);
+	part->active = false;
+	switch (io_part_step(part, result, target_of(io)->dio_align, &error)) {
+	case IO_STEP_DONE:
+		part_ended(part, 0);
+		break;
+	case IO_STEP_EOF:
+		io->queue->stats.short_parts++;
+		memset(part->data + part->done, 0, part->length - part->done);
+		part_ended(part, 0);
+		break;
+	case IO_STEP_AGAIN:
+		if (part->kind != PART_ZEROS)
+			io->queue->stats.short_parts++;
+		if (reactor->draining) {
+			part_ended(part, -EIO);
+		} else if (have_room(io, 1)) {
+			queue_part(part);
+		} else {
+			part->due = true;
+			if (io->todo != IO_TODO_PARTS) {
+				io->todo = IO_TODO_PARTS;
+				reactor_park(reactor, io);
+			}
+		}
+		break;
+	case IO_STEP_FAIL:
+		part_ended(part, error);
+		break;
+	}
+}
+
+static struct io_part *add_part(struct ublkd_io *pub, enum io_part_kind kind, unsigned file,
+				uint64_t file_offset)
+{
+	struct io *io = container_of(pub, struct io, pub);
+	struct io_part *part = &io->parts[io->parts_used++];
+
+	assert(io->parts_used <= UBLKD_SQES_PER_IO && file < target_of(io)->nr_files);
+	io->parts_left++;
+	*part = (struct io_part){
+		.io = io,
+		.kind = (uint8_t)kind,
+		.file = (uint8_t)file,
+		.file_offset = file_offset,
+	};
+	return part;
+}
+
+/* Writes that must be durable when they complete carry RWF_DSYNC. */
+static uint32_t write_flags(const struct ublkd_io *pub)
+{
+	const struct io *io = container_of(pub, struct io, pub);
+
+	return pub->flags & UBLKD_IO_FUA || target_of(io)->write_through ? RWF_DSYNC : 0;
+}
+
+int ublkd_ring_rw(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
+{
+	bool write = pub->op == UBLKD_OP_WRITE;
+	struct io_part *part = add_part(pub, write ? PART_WRITE : PART_READ, file, file_offset);
+
+	part->data = pub->data;
+	part->length = pub->length;
+	part->rw_flags = write ? write_flags(pub) : 0;
+	queue_part(part);
+	return 1;
+}
+
+int ublkd_ring_write_zeros(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
+{
+	struct io_part *part = add_part(pub, PART_ZEROS, file, file_offset);
+
+	part->length = pub->length;
+	part->rw_flags = write_flags(pub);
+	queue_part(part);
+	return 1;
+}
+
+int ublkd_ring_sync(struct ublkd_io *pub, unsigned file)
+{
+	queue_part(add_part(pub, PART_SYNC, file, 0));
+	return 1;
+}
+
+int ublkd_ring_fallocate(struct ublkd_io *pub, unsigned file, int mode, uint64_t file_offset)
+{
+	struct io_part *part = add_part(pub, PART_FALLOCATE, file, file_offset);
+
+	part->rw_flags = (uint32_t)mode;
+	queue_part(part);
+	return 1;
+}
+
+int ublkd_ring_discard(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
+{
+	queue_part(add_part(pub, PART_DISCARD, file, file_offset));
+	return 1;
+}
+
+/* ---- the beginning of a request ----------------------------------------- */
+
+static int op_of(uint32_t op_flags)
+{
+	switch (op_flags & UBLK_IO_OP_MASK) {
+	case UBLK_IO_OP_READ:
+		return UBLKD_OP_READ;
+	case UBLK_IO_OP_WRITE:
+		return UBLKD_OP_WRITE;
+	case UBLK_IO_OP_FLUSH:
+		return UBLKD_OP_FLUSH;
+	case UBLK_IO_OP_DISCARD:
+		return UBLKD_OP_DISCARD;
+	case UBLK_IO_OP_WRITE_ZEROES:
+		return UBLKD_OP_WRITE_ZEROES;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+/* Reads the kernel's descriptor into io->pub; -errno for one we cannot serve. */
+static int decode(struct io *io)
+{
+	const struct queue *queue = io->queue;
+	const struct queue_shape *shape = queue->shape;
+	const struct ublk_io_desc *desc = queue_descriptor(queue, io->pub.tag);
+	uint32_t sectors = desc->nr_sectors;
+	int op = op_of(desc->op_flags);
+
+	io->pub.op = op < 0 ? UBLKD_OP_COUNT : (uint8_t)op;
+	io->pub.flags = (desc->op_flags & UBLK_IO_F_FUA ? UBLKD_IO_FUA : 0) |
+			(desc->op_flags & UBLK_IO_F_NOUNMAP ? UBLKD_IO_NOUNMAP : 0);
+	io->pub.offset = desc->start_sector << UBLK_SECTOR_SHIFT;
+	io->pub.length = 0;
+	io->pub.data = NULL;
+	if (op < 0)
+		return op;
+	if (op == UBLKD_OP_FLUSH)
+		return 0;
+	if (sectors > UINT32_MAX >> UBLK_SECTOR_SHIFT)
+		return -EINVAL;
+	io->pub.length = sectors << UBLK_SECTOR_SHIFT;
+	if (!sectors || io->pub.offset > shape->size ||
+	    io->pub.length > shape->size - io->pub.offset)
+		return -EINVAL;
+	if (op <= UBLKD_OP_WRITE && io->pub.length > shape->max_io)
+		return -EINVAL;
+	return 0;
+}
+
+static void count(struct io *io)
+{
+	struct queue_stats *stats = &io->queue->stats;
+
+	if (!io->served++)
+		stats->tags_served++;
+	if (++stats->in_flight > stats->max_in_flight)
+		stats->max_in_flight = stats->in_flight;
+	if (io->pub.op < UBLKD_OP_COUNT)
+		stats->ops[io->pub.op]++;
+	if (io->pub.op == UBLKD_OP_READ)
+		stats->read_bytes += io->pub.length;
+	else if (io->pub.op == UBLKD_OP_WRITE)
+		stats->write_bytes += io->pub.length;
+	if (io->pub.flags & UBLKD_IO_FUA)
+		stats->fua++;
+}
+
+/* Hands the request to the backend; there is room for all its SQEs. */
+static void serve(struct io *io)
+{
+	struct ublkd_target *target = io->queue->shape->target;
+	int ret;
+
+	if (io->pub.op <= UBLKD_OP_WRITE)
+		io->pub.data = io->buffer;
+	io->result = 0;
+	io->parts_used = 0;
+	ret = target->ops->submit(target, &io->pub);
+	if (ret == UBLKD_KEPT) {
+		assert(!io->parts_used);
+		io->kept = true;
+	} else if (ret > 0) {
+		assert(ret == io->parts_used);
+	} else {
+		assert(!io->parts_used);
+		finish(io, ret);
+	}
+}
+
+static void serve_or_park(struct io *io)
+{
+	if (io->queue->reactor->draining) {
+		finish(io, -EIO);
+	} else if (have_room(io, IO_SQES)) {
+		serve(io);
+	} else {
+		io->todo = IO_TODO_SERVE;
+		reactor_park(io->queue->reactor, io);
+	}
+}
+
+/* A request has arrived, and a write's data with it. */
+static void process(struct io *io)
+{
+	int error = decode(io);
+
+	count(io);
+	if (error) {
+		finish(io, error);
+		return;
+	}
+	if (io->pub.op == UBLKD_OP_READ && !io->buffer) {
+		io->todo = IO_TODO_SERVE;
+		if (!buffers_borrow(&io->queue->buffers, io))
+			return;
+	}
+	serve_or_park(io);
+}
+
+/* A write has arrived; its data comes when we say where to. */
+static void get_data(struct io *io)
+{
+	io->todo = IO_TODO_GET_DATA;
+	if (!io->buffer && !buffers_borrow(&io->queue->buffers, io))
+		return;
+	if (!have_room(io, 1)) {
+		reactor_park(io->queue->reactor, io);
+		return;
+	}
+	set_state(io, IO_GET_DATA);
+	queue_command(io, UBLK_IO_NEED_GET_DATA, 0, io->buffer);
+}
+
+void io_fetch(struct io *io)
+{
+	set_state(io, IO_FETCH);
+	queue_command(io, UBLK_IO_FETCH_REQ, 0, io->buffer);
+}
+
+void io_command_done(struct io *io, int result)
+{
+	struct queue *queue = io->queue;
+
+	switch (result) {
+	case UBLK_IO_RES_OK:
+		set_state(io, IO_PROCESS);
+		process(io);
+		break;
+	case UBLK_IO_RES_NEED_GET_DATA:
+		set_state(io, IO_PROCESS);
+		get_data(io);
+		break;
+	case UBLK_IO_RES_ABORT:
+		set_state(io, IO_ENDED);
+		reactor_tag_ended(queue->reactor, queue);
+		break;
+	default:
+		reactor_fail(queue->reactor, result,
+			     "queue %u tag %u: the driver refused the %s command", queue->id,
+			     io->pub.tag,
+			     io->state == IO_FETCH    ? "FETCH_REQ" :
+			     io->state == IO_GET_DATA ? "NEED_GET_DATA" :
+							"COMMIT_AND_FETCH_REQ");
+		set_state(io, IO_ENDED);
+		reactor_tag_ended(queue->reactor, queue);
+	}
+}
+
+void io_resume(struct io *io)
+{
+	enum io_todo todo = io->todo;
+
+	assert(io->state == IO_PROCESS);
+	io->todo = IO_TODO_NOTHING;
+	switch (todo) {
+	case IO_TODO_NOTHING:
+		break;
+	case IO_TODO_GET_DATA:
+		get_data(io);
+		break;
+	case IO_TODO_SERVE:
+		serve_or_park(io);
+		break;
+	case IO_TODO_PARTS:
+		for (unsigned i = 0; i < io->parts_used; i++) {
+			struct io_part *part = &io->parts[i];
+
+			if (!part->due)
+				continue;
+			if (!have_room(io, 1)) {
+				io->todo = IO_TODO_PARTS;
+				reactor_park(io->queue->reactor, io);
+				return;
+			}
+			part->due = false;
+			queue_part(part);
+		}
+		break;
+	case IO_TODO_COMMIT:
+		if (have_room(io, 1)) {
+			commit(io);
+		} else {
+			io->todo = todo;
+			reactor_park(io->queue->reactor, io);
+		}
+		break;
+	}
+}
+
+void io_cancel(struct io *io)
+{
+	for (unsigned i = 0; io->state == IO_PROCESS && i < io->parts_used; i++) {
+		struct io_part *part = &io->parts[i];
+		struct io_uring_sqe *sqe;
+
+		if (!part->active || !have_room(io, 1))
+			continue;
+		sqe = ring_sqe(&io->queue->reactor->ring);
+		sqe->opcode = IORING_OP_ASYNC_CANCEL;
+		sqe->fd = -1;
+		sqe->addr = dispatch_to_part(part);
+		sqe->user_data = DISPATCH_NOBODY;
+	}
+}

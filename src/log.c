@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "log.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "util/macros.h"
+
+static struct {
+	char prefix[32];
+	bool verbose;
+	bool syslog;
+} logger = { .prefix = "ublkd" };
+
+void log_set_verbose(bool verbose)
+{
+	logger.verbose = verbose;
+}
+
+void log_to_syslog(void)
+{
+	openlog("ublkd", LOG_PID, LOG_DAEMON);
+	logger.syslog = true;
+}
+
+void log_set_prefix(const char *prefix)
+{
+	snprintf(logger.prefix, sizeof(logger.prefix), "%s", prefix);
+}
+
+static void log_write(enum log_level level, const char *format, va_list args)
+	__attribute__((format(printf, 2, 0)));
+
+static void log_write(enum log_level level, const char *format, va_list args)
+{
+	static const int priorities[] = { LOG_ERR, LOG_NOTICE, LOG_DEBUG };
+	char line[1024];
+	size_t used;
+	int ret;
+
+	if (level == LOG_LEVEL_DEBUG && !logger.verbose)
+		return;
+	used = (size_t)snprintf(line, sizeof(line), "%s: ", logger.prefix);
+	ret = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
+	if (ret < 0)
+		return;
+	used = MIN(used + (size_t)ret, sizeof(line) - 2);
+	if (logger.syslog) {
+		syslog(priorities[level], "%s", line);
+		return;
+	}
+	line[used++] = '\n';
+	/* A log that cannot be written has nowhere to be reported. */
+	if (write(STDERR_FILENO, line, used) < 0)
+		return;
+}
+
+void log_message(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_write(level, format, args);
+	va_end(args);
+}
+
+void ublkd_error(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_write(LOG_LEVEL_ERROR, format, args);
+	va_end(args);
+}
+
+void ublkd_note(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	log_write(LOG_LEVEL_NOTE, format, args);
+	va_end(args);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Messages: one line each, by one write, on stderr or to syslog. They are the
+ * one thing here with state of its own, as a process has one stderr; it is
+ * set by the main thread while it is the only one, and the prefix by
+ * log_set_prefix, which is the main thread's too.
+ *
+ * ublkd_error() and ublkd_note() are declared in ublkd/backend.h. Reactors do
+ * not log: they tell the main thread (reactor.h).
+ */
+#ifndef LOG_H
+#define LOG_H
+
+#include <ublkd/backend.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_NOTE, LOG_LEVEL_DEBUG };
+
+void log_set_verbose(bool verbose);
+void log_to_syslog(void);
+/* What stands before each message: "ublkd" at first, then "ublkb0". */
+void log_set_prefix(const char *prefix);
+void log_message(enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#define log_debug(...) log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From "the driver has a disk" to "a user can open it": waits until the node
+ * exists and is the right block device, sysfs shows the capacity, udev is
+ * through, owner and mode are set and partitions are there. Nothing here
+ * opens the node. Main thread.
+ */
+#ifndef NODE_H
+#define NODE_H
+
+#include <ev.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "helper.h"
+
+#define NODE_NAME_MAX 32
+
+struct node {
+	/* Set by the caller. */
+	struct ev_loop *loop;
+	uint32_t id;
+	uint64_t sectors;
+	uid_t uid;        /* (uid_t)-1: leave */
+	gid_t gid;
+	int mode;         /* -1: leave */
+	bool partscan;
+	void (*ready)(struct node *node, int error);
+	void (*gone)(struct node *node, bool gone);
+
+	char path[NODE_NAME_MAX]; /* /dev/ublkbN */
+	dev_t device;
+
+	ev_timer timer;   /* node.c's */
+	ev_tstamp until;
+	int step;
+	struct helper helper;
+};
+
+/* ready() follows: 0, or -errno after an error text. */
+void node_publish(struct node *node);
+/* Gives up publishing; ready() is not called. */
+void node_abandon(struct node *node);
+/* Calls gone(): whether the node disappeared within a bounded time. */
+void node_await_end(struct node *node);
+
+#endif

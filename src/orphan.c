@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "orphan.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "log.h"
+#include "util/macros.h"
+
+/* 20 bits that say "ublkd", 22 of the pid, 22 of the process's start time. */
+#define COOKIE_MAGIC 0xb10cdull
+#define COOKIE_BITS 22
+#define COOKIE_MASK ((1ull << COOKIE_BITS) - 1)
+
+/* Start time of a process in clock ticks since boot (proc(5)); 0: no such process. */
+static uint64_t start_time(unsigned pid)
+{
+	_cleanup_file_ FILE *file = NULL;
+	char path[32], line[512];
+	const char *p;
+	uint64_t ticks = 0;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	file = fopen(path, "re");
+	if (!file || !fgets(line, sizeof(line), file))
+		return 0;
+	/* Field 22; the name, field 2, may hold anything but ends with ')'. */
+	p = strrchr(line, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (p)
+		sscanf(p, "%" SCNu64, &ticks);
+	return ticks;
+}
+
+static uint64_t cookie_of(unsigned pid)
+{
+	return COOKIE_MAGIC << 2 * COOKIE_BITS | (uint64_t)pid << COOKIE_BITS |
+	       (start_time(pid) & COOKIE_MASK);
+}
+
+uint64_t orphan_cookie(void)
+{
+	return cookie_of((unsigned)getpid());
+}
+
+bool orphan_cookie_dead(uint64_t cookie)
+{
+	return cookie >> 2 * COOKIE_BITS == COOKIE_MAGIC &&
+	       cookie_of((unsigned)(cookie >> COOKIE_BITS & COOKIE_MASK)) != cookie;
+}
+
+/*
+ * Its process may look dead from here and live in another PID namespace, but
+ * then the process has the character device open, which only one can.
+ */
+static bool is_held(uint32_t id)
+{
+	char node[32];
+	_cleanup_fd_ int fd = -1;
+
+	snprintf(node, sizeof(node), "/dev/ublkc%u", id);
+	fd = open(node, O_RDWR | O_CLOEXEC);
+	return fd < 0 && errno == EBUSY;
+}
+
+static void look_at_next(struct orphan_hunt *hunt);
+
+static void deleted(struct ctrl_command *command, int result)
+{
+	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
+
+	if (result && result != -ENODEV)
+		ctrl_report(command, result);
+	else
+		ublkd_note("removed the dead device %u that an earlier ublkd left", command->dev_id);
+	look_at_next(hunt);
+}
+
+static void got_info(struct ctrl_command *command, int result)
+{
+	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
+
+	if (result || hunt->info.state > UBLK_S_DEV_LIVE ||
+	    !orphan_cookie_dead(hunt->info.ublksrv_flags) || is_held(command->dev_id)) {
+		look_at_next(hunt);
+		return;
+	}
+	command->op = UBLK_CMD_DEL_DEV;
+	command->buffer = NULL;
+	command->length = 0;
+	command->deadline = 10;
+	command->done = deleted;
+	ctrl_issue(command->ctrl, command);
+}
+
+static void late(struct ctrl_command *command)
+{
+	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
+
+	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
+		    ctrl_op_name(command->op), command->dev_id, command->deadline);
+	if (!hunt->given_up) {
+		hunt->given_up = true;
+		hunt->done(hunt);
+	}
+}
+
+static void look_at_next(struct orphan_hunt *hunt)
+{
+	struct ctrl *ctrl = hunt->command.ctrl;
+
+	if (hunt->given_up)
+		return;
+	if (hunt->next == hunt->count) {
+		free(hunt->ids);
+		hunt->ids = NULL;
+		hunt->done(hunt);
+		return;
+	}
+	hunt->command = (struct ctrl_command){
+		.op = UBLK_CMD_GET_DEV_INFO,
+		.dev_id = hunt->ids[hunt->next++],
+		.buffer = &hunt->info,
+		.length = sizeof(hunt->info),
+		.deadline = 10,
+		.done = got_info,
+		.late = late,
+	};
+	ctrl_issue(ctrl, &hunt->command);
+}
+
+static void list_devices(struct orphan_hunt *hunt)
+{
+	DIR *dir = opendir("/sys/class/ublk-char");
+	struct dirent *entry;
+	unsigned room = 0;
+
+	while (dir && (entry = readdir(dir))) {
+		uint32_t id;
+
+		if (sscanf(entry->d_name, "ublkc%" SCNu32, &id) != 1)
+			continue;
+		if (hunt->count == room) {
+			uint32_t *ids = realloc(hunt->ids, (room += 64) * sizeof(*ids));
+
+			if (!ids)
+				break;
+			hunt->ids = ids;
+		}
+		hunt->ids[hunt->count++] = id;
+	}
+	if (dir)
+		closedir(dir);
+}
+
+void orphan_hunt(struct orphan_hunt *hunt, struct ctrl *ctrl)
+{
+	list_devices(hunt);
+	hunt->command.ctrl = ctrl;
+	look_at_next(hunt);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Devices whose server died before it could delete them. The driver keeps a
+ * number of the server's own with each device; ours says which process made
+ * it, so that a dead one is told from one that is just being made, and ours
+ * from everybody else's. Main thread.
+ */
+#ifndef ORPHAN_H
+#define ORPHAN_H
+
+#include <stdbool.h>
+
+#include "ctrl.h"
+
+/* The number for a device that this process makes. */
+uint64_t orphan_cookie(void);
+/* The cookie is ours and its process is gone. */
+bool orphan_cookie_dead(uint64_t cookie);
+
+struct orphan_hunt {
+	struct ctrl_command command;
+	struct ublk_dev_info info;
+	uint32_t *ids;
+	unsigned count, next;
+	bool given_up; /* a deletion does not end; the command is still out */
+	void (*done)(struct orphan_hunt *hunt);
+};
+
+/* Deletes them all, one after the other, then calls done(). */
+void orphan_hunt(struct orphan_hunt *hunt, struct ctrl *ctrl);
+
+#endif

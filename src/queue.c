@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <ublkd/ublk_abi.h>
+
+#include "util/macros.h"
+
+static size_t descriptor_bytes(unsigned depth)
+{
+	return round_up(depth * sizeof(struct ublk_io_desc), page_size());
+}
+
+static int map_descriptors(struct queue *queue)
+{
+	const struct queue_shape *shape = queue->shape;
+	size_t stride = descriptor_bytes(UBLK_MAX_QUEUE_DEPTH);
+	void *map;
+
+	queue->descriptor_bytes = descriptor_bytes(shape->depth);
+	map = mmap(NULL, queue->descriptor_bytes, PROT_READ, MAP_SHARED | MAP_POPULATE,
+		   shape->char_fd, (off_t)(UBLK_DESC_OFFSET + queue->id * stride));
+	if (map == MAP_FAILED)
+		return -errno;
+	queue->descriptors = map;
+	return 0;
+}
+
+int queue_open(struct queue *queue, const char **what)
+{
+	const struct queue_shape *shape = queue->shape;
+	int ret;
+
+	*what = "map the descriptors";
+	ret = map_descriptors(queue);
+	if (ret)
+		return ret;
+	*what = "map and lock the I/O buffers";
+	ret = buffers_open(&queue->buffers, shape->get_data ? shape->pool : shape->depth,
+			   shape->max_io, shape->get_data);
+	if (ret) {
+		queue_close(queue);
+		return ret;
+	}
+	*what = "allocate the tags";
+	queue->ios = aligned_alloc(64, round_up(shape->depth * sizeof(*queue->ios), 64));
+	if (!queue->ios) {
+		queue_close(queue);
+		return -ENOMEM;
+	}
+	for (unsigned tag = 0; tag < shape->depth; tag++)
+		io_init(&queue->ios[tag], queue, (uint16_t)tag);
+	return 0;
+}
+
+void queue_close(struct queue *queue)
+{
+	free(queue->ios);
+	queue->ios = NULL;
+	if (queue->buffers.memory)
+		buffers_close(&queue->buffers);
+	if (queue->descriptors)
+		munmap((void *)(uintptr_t)queue->descriptors, queue->descriptor_bytes);
+	queue->descriptors = NULL;
+}
+
+const struct ublk_io_desc *queue_descriptor(const struct queue *queue, uint16_t tag)
+{
+	return &queue->descriptors[tag];
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "util/macros.h"
+
+/*
+ * TASKRUN_FLAG makes the kernel show in the SQ ring's flags that completion
+ * work waits for an enter; without it a thread cannot tell an idle ring from
+ * one that it must enter before it may sleep.
+ */
+static const unsigned mode_flags[] = {
+	[RING_DEFER] = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+		       IORING_SETUP_TASKRUN_FLAG,
+	[RING_COOP] = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	[RING_PLAIN] = 0,
+};
+
+const char *ring_mode_name(enum ring_mode mode)
+{
+	static const char *const names[] = { "auto", "defer", "coop", "plain" };
+
+	return names[mode];
+}
+
+static int open_uring(struct ring *ring, unsigned sqes, enum ring_mode mode, unsigned extra_flags)
+{
+	struct io_uring_params params = { .flags = mode_flags[mode] | extra_flags };
+	int ret = io_uring_queue_init_params(sqes, &ring->uring, &params);
+
+	if (!ret)
+		ring->mode = mode;
+	return ret;
+}
+
+int ring_open(struct ring *ring, unsigned sqes, enum ring_mode mode, unsigned extra_flags)
+{
+	int ret;
+
+	*ring = (struct ring){ .event_fd = -1 };
+	if (mode == RING_AUTO) {
+		ret = -EINVAL;
+		for (mode = RING_DEFER; ret == -EINVAL && mode <= RING_PLAIN; mode++)
+			ret = open_uring(ring, sqes, mode, extra_flags);
+	} else {
+		ret = open_uring(ring, sqes, mode, extra_flags);
+	}
+	if (ret)
+		return ret;
+	ring->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	ret = ring->event_fd < 0 ? -errno :
+				   io_uring_register_eventfd(&ring->uring, ring->event_fd);
+	if (ret)
+		ring_close(ring);
+	else
+		io_uring_ring_dontfork(&ring->uring);
+	return ret;
+}
+
+void ring_close(struct ring *ring)
+{
+	if (ring->event_fd >= 0)
+		close(ring->event_fd);
+	io_uring_queue_exit(&ring->uring);
+	ring->event_fd = -1;
+}
+
+unsigned ring_room(struct ring *ring)
+{
+	return io_uring_sq_space_left(&ring->uring);
+}
+
+struct io_uring_sqe *ring_sqe(struct ring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+	assert(sqe);
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
+
+int ring_submit(struct ring *ring)
+{
+	int ret;
+
+	ring->enters++;
+	ret = io_uring_submit_and_get_events(&ring->uring);
+	return ret < 0 ? ret : 0;
+}
+
+bool ring_needs_enter(struct ring *ring)
+{
+	/* CQ_OVERFLOW: completions the kernel keeps until we enter. */
+	const unsigned waiting = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+
+	return io_uring_sq_ready(&ring->uring) ||
+	       (__atomic_load_n(ring->uring.sq.kflags, __ATOMIC_RELAXED) & waiting);
+}
+
+bool ring_has_work(struct ring *ring)
+{
+	return ring_needs_enter(ring) || io_uring_cq_ready(&ring->uring);
+}
+
+void ring_notify(struct ring *ring, bool on)
+{
+	/* Fails only where the eventfd is registered for asynchronous work. */
+	int ret = io_uring_cq_eventfd_toggle(&ring->uring, on);
+
+	assert(!ret);
+	(void)ret;
+}

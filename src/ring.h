@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An io_uring and the eventfd that libev watches for it. Everything here
+ * belongs to the thread that opened the ring.
+ */
+#ifndef RING_H
+#define RING_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* How the kernel runs a request's completion work in the ring's thread. */
+enum ring_mode {
+	RING_AUTO,  /* the first of the following that the kernel takes */
+	RING_DEFER, /* IORING_SETUP_DEFER_TASKRUN: inside our own io_uring_enter (6.1) */
+	RING_COOP,  /* IORING_SETUP_COOP_TASKRUN: at the next system call (5.19) */
+	RING_PLAIN, /* at once, by interrupting the thread */
+};
+
+struct ring {
+	struct io_uring uring;
+	enum ring_mode mode; /* as granted, never RING_AUTO */
+	int event_fd;
+	uint64_t enters;     /* system calls made to submit or to fetch completions */
+	uint64_t cqes;
+};
+
+/*
+ * sqes: most SQEs that are queued between two submits. extra_flags:
+ * IORING_SETUP_* that must be granted, SQE128 for example. Returns -errno
+ * with nothing left open.
+ */
+int ring_open(struct ring *ring, unsigned sqes, enum ring_mode mode, unsigned extra_flags);
+void ring_close(struct ring *ring);
+const char *ring_mode_name(enum ring_mode mode);
+
+/* Free SQEs. */
+unsigned ring_room(struct ring *ring);
+/* A cleared SQE; there must be room. */
+struct io_uring_sqe *ring_sqe(struct ring *ring);
+/*
+ * Hands the queued SQEs to the kernel and lets pending completion work run.
+ * Does not wait. 0, or -errno: -EAGAIN, -EBUSY, -EINTR and -ENOMEM leave the
+ * SQEs queued for a later call, others mean that the ring is of no use.
+ */
+int ring_submit(struct ring *ring);
+/* Something that ring_submit() would move on. */
+bool ring_needs_enter(struct ring *ring);
+/* Something that ring_submit() or reaping would move on. */
+bool ring_has_work(struct ring *ring);
+
+/* Whether new completions make the eventfd readable. */
+void ring_notify(struct ring *ring, bool on);
+
+#endif
