@@ -211,8 +211,11 @@ void device_stop(struct device *device, bool drain)
 	if (device->stopping)
 		return;
 	device->stopping = true;
-	if (device->starting && !device->live)
+	if (device->starting)
 		node_abandon(&device->node);
+	if (device->watching)
+		autoclear_stop(&device->autoclear);
+	device->watching = false;
 	teardown(device);
 }
 
@@ -283,14 +286,15 @@ static void reactor_started(struct reactor *reactor)
 static void reactor_ended(struct reactor *reactor)
 {
 	struct device *device = reactor->owner;
+	bool expected = device->stopping || device->stop_command.pending;
 
 	reactor_join(reactor);
 	device->nr_running--;
 	if (reactor->error)
 		ublkd_error("%s: %s", reactor->name, reactor->error_text);
-	else if (!device->stopping)
+	else if (!expected)
 		ublkd_error("the device was stopped by somebody else");
-	if (reactor->error || !device->stopping)
+	if (reactor->error || !expected)
 		fail(device, EXIT_RUNTIME);
 	if (!device->nr_running && device->stopped)
 		teardown(device);
@@ -367,6 +371,46 @@ static int start_reactors(struct device *device)
 	return 0;
 }
 
+/* ---- the last user ------------------------------------------------------------- */
+
+static void tried_to_stop(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, stop_command);
+
+	if (result == -EBUSY && !device->stopping)
+		return; /* somebody was quicker; the watch goes on */
+	if (result && result != -EBUSY && !device->stopping)
+		ctrl_report(command, result);
+	device->stopped = !result;
+	if (device->stopping) {
+		teardown(device);
+		return;
+	}
+	log_debug("the last user is gone");
+	device_stop(device, false);
+}
+
+/* Where the driver can, it makes sure that nobody comes in between. */
+static void device_unused(struct autoclear *watch)
+{
+	struct device *device = container_of(watch, struct device, autoclear);
+
+	if (device->stopping || device->stop_command.pending)
+		return;
+	if (!(device->info.flags & UBLK_F_SAFE_STOP_DEV)) {
+		device_stop(device, false);
+		return;
+	}
+	device->stop_command = (struct ctrl_command){
+		.op = UBLK_CMD_TRY_STOP_DEV,
+		.dev_id = device->id,
+		.deadline = STOP_REMINDER,
+		.done = tried_to_stop,
+		.late = stop_late,
+	};
+	ctrl_issue(device->ctrl, &device->stop_command);
+}
+
 /* ---- the way up ---------------------------------------------------------------- */
 
 static void node_ready(struct node *node, int error)
@@ -379,6 +423,18 @@ static void node_ready(struct node *node, int error)
 		return;
 	}
 	device->live = true;
+	if (device->config->autoclear) {
+		device->autoclear = (struct autoclear){
+			.loop = device->loop,
+			.node = device->node.path,
+			.unused = device_unused,
+		};
+		if (autoclear_start(&device->autoclear)) {
+			fail(device, EXIT_RUNTIME);
+			return;
+		}
+		device->watching = true;
+	}
 	device->on_live(device);
 }
 

@@ -8,6 +8,7 @@
 #ifndef DEVICE_H
 #define DEVICE_H
 
+#include "autoclear.h"
 #include "config.h"
 #include "ctrl.h"
 #include "node.h"
@@ -52,9 +53,10 @@ struct device {
 	unsigned nr_reactors, nr_started, nr_running;
 	struct mailbox box;               /* reports of the reactors */
 	struct node node;
+	struct autoclear autoclear;       /* while watching is set */
 	ev_timer reactor_timer;           /* bounds the end of the reactors */
 	uint32_t id;
-	bool added, starting, live, stopping, stopped, draining, gone;
+	bool added, starting, live, watching, stopping, stopped, draining, gone;
 	int status;
 };
 

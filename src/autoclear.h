@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Notices when a device was used and its last user is gone. Programs that
+ * open a node are counted by inotify; file systems, swap and stacked devices
+ * claim the device inside the kernel, which a helper's exclusive open finds.
+ * Main thread.
+ */
+#ifndef AUTOCLEAR_H
+#define AUTOCLEAR_H
+
+#include <ev.h>
+#include <stdbool.h>
+
+#include "helper.h"
+
+struct autoclear {
+	/* Set by the caller. */
+	struct ev_loop *loop;
+	const char *node; /* /dev/ublkbN; its partitions are watched too */
+	/*
+	 * Nobody has the device open, has mounted or claimed it. It is called
+	 * again after a while as long as that is so and the watch goes on.
+	 */
+	void (*unused)(struct autoclear *watch);
+
+	int inotify_fd;
+	int dev_watch;    /* of /dev, for partitions that appear */
+	ev_io on_event;
+	ev_timer tick;
+	unsigned opens;   /* by programs, now */
+	bool used;        /* it was opened since the watch began */
+	bool quiet;       /* unused at the last tick */
+	bool probing;
+	struct helper probe;
+};
+
+/* 0, or -errno after an error text. */
+int autoclear_start(struct autoclear *watch);
+void autoclear_stop(struct autoclear *watch);
+
+#endif
