@@ -47,7 +47,7 @@ static const struct ublkd_option file_options[] = {
 	{ .name = "path", .type = UBLKD_OPT_STRING, .offset = FIELD(path), .required = true,
 	  .arg = "FILE", .help = "the regular file or block device to serve" },
 	{ .name = "create", .type = UBLKD_OPT_SIZE, .offset = FIELD(create), .min = 512,
-	  .max = INT64_MAX, .arg = "SIZE", .help = "make FILE, sparse, of this size; it must not exist" },
+	  .max = INT64_MAX, .arg = "SIZE", .help = "make FILE, sparse and this long; it must not exist" },
 	{ .name = "cache", .type = UBLKD_OPT_ENUM, .offset = FIELD(cache), .values = cache_names,
 	  .preset = "none", .arg = "MODE", .help = "use of the page cache" },
 	{ .name = "offset", .type = UBLKD_OPT_SIZE, .offset = FIELD(offset), .max = INT64_MAX,
@@ -172,7 +172,7 @@ static int find_size(struct file *f, const struct file_config *c)
 	struct stat st;
 	int ret = 0;
 
-	if (c->create && ftruncate(f->fd, (off_t)(c->create + c->offset)))
+	if (c->create && ftruncate(f->fd, (off_t)c->create))
 		ret = -errno;
 	else if (f->block && ioctl(f->fd, BLKGETSIZE64, &end))
 		ret = -errno;

@@ -19,7 +19,7 @@ int background_start(struct background *background);
 /* child: prints the line on the parent's stdout and lets go of the terminal. */
 void background_ready(struct background *background, const char *line);
 
-/* Writes our pid; -errno after an error text. */
+/* Writes our pid to the file; -errno after an error text. */
 int pid_file_write(const char *path);
 
 #endif

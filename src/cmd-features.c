@@ -124,6 +124,6 @@ static int features_main(int argc, char **argv)
 const struct command features_command = {
 	.name = "features",
 	.usage = "",
-	.summary = "print what the running kernel's ublk driver offers",
+	.summary = "Print what the running kernel's ublk driver offers.",
 	.run = features_main,
 };

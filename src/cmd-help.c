@@ -24,14 +24,15 @@ void program_print_help(void)
 
 void command_print_help(const struct command *command)
 {
-	printf("Usage: ublkd %s %s\n\n%s.\n", command->name, command->usage, command->summary);
+	printf("Usage: ublkd %s%s%s\n\n%s\n", command->name, *command->usage ? " " : "",
+	       command->usage, command->summary);
 	if (command->help)
 		command->help();
 }
 
 void backend_print_help(const struct ublkd_backend *backend)
 {
-	printf("Backend %s: %s.\n\nOptions:\n", backend->name, backend->summary);
+	printf("Backend %s: %s\n\nOptions:\n", backend->name, backend->summary);
 	options_print(stdout, backend->options, "");
 }
 
@@ -61,6 +62,6 @@ static int help_main(int argc, char **argv)
 const struct command help_command = {
 	.name = "help",
 	.usage = "[COMMAND | BACKEND]",
-	.summary = "explain a command or a backend",
+	.summary = "Explain a command or a backend.",
 	.run = help_main,
 };

@@ -69,6 +69,8 @@ struct run {
 	ev_child child;
 	bool child_running;
 	int child_status;
+	char *pid_file;    /* absolute; written: must go in the end */
+	rlim_t files;      /* the soft limit that we came with */
 	unsigned stops;    /* signals to stop that came */
 	int status;
 };
@@ -235,6 +237,56 @@ static int check_settings(struct run *run)
 			       EXIT_DONE;
 }
 
+/* ---- what the process is given and leaves ------------------------------------------- */
+
+/*
+ * A reactor takes five files, a device two. Programs that we start may count
+ * on the limit that they would have without us. Returns the old soft limit.
+ */
+static rlim_t set_file_limit(rlim_t files)
+{
+	struct rlimit limit;
+	rlim_t old;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return 0;
+	old = limit.rlim_cur;
+	limit.rlim_cur = MIN(files, limit.rlim_max);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	return old;
+}
+
+/* The daemon changes its directory before it removes the file. */
+static char *absolute_path(const char *path)
+{
+	_cleanup_free_ char *directory = *path == '/' ? strdup("") : realpath(".", NULL);
+	char *absolute;
+
+	if (!directory || asprintf(&absolute, "%s%s%s", directory, *path == '/' ? "" : "/", path) < 0)
+		return NULL;
+	return absolute;
+}
+
+static int leave_pid_file(struct run *run)
+{
+	char *path = run->config.pid_file ? absolute_path(run->config.pid_file) : NULL;
+	int ret = path ? pid_file_write(path) : 0;
+
+	if (ret)
+		free(path);
+	else
+		run->pid_file = path;
+	return ret;
+}
+
+static void remove_pid_file(struct run *run)
+{
+	if (run->pid_file)
+		unlink(run->pid_file);
+	free(run->pid_file);
+	run->pid_file = NULL;
+}
+
 /* ---- signals and the command -------------------------------------------------------- */
 
 static void child_ended(struct ev_loop *loop, ev_child *watcher, int events)
@@ -274,7 +326,9 @@ static void start_child(struct run *run)
 	snprintf(id, sizeof(id), "%u", run->device.id);
 	setenv("UBLKD_DEVICE", run->device.node.path, 1);
 	setenv("UBLKD_DEVICE_ID", id, 1);
+	set_file_limit(run->files);
 	error = spawn(run->child_argv, &pid);
+	set_file_limit(RLIM_INFINITY);
 	if (error) {
 		ublkd_error("cannot run '%s': %s", run->child_argv[0], strerror(error));
 		run->child_status = error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -284,6 +338,12 @@ static void start_child(struct run *run)
 	run->child_running = true;
 	ev_child_init(&run->child, child_ended, pid, 0);
 	ev_child_start(run->loop, &run->child);
+}
+
+/* What is typed at the terminal goes to the command as well as to us. */
+static bool terminal_signals_us(void)
+{
+	return tcgetpgrp(STDIN_FILENO) == getpgrp();
 }
 
 /*
@@ -300,15 +360,20 @@ static void on_stop_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 	case 1:
 		if (!run->child_running)
 			device_stop(&run->device, false);
-		else if (watcher->signum != SIGINT) /* that the terminal sent to both */
+		else if (watcher->signum != SIGINT || !terminal_signals_us())
 			kill(run->child.pid, watcher->signum);
 		break;
 	case 2:
 		ublkd_note("stopping by force: the I/O that is left is failed");
+		if (run->child_running) {
+			run->child_status = EXIT_SIGNAL + watcher->signum;
+			kill(run->child.pid, SIGKILL);
+		}
 		device_stop(&run->device, true);
 		break;
 	default:
 		ublkd_error("giving up: the next ublkd removes the device's remains");
+		remove_pid_file(run);
 		_exit(EXIT_RUNTIME);
 	}
 }
@@ -344,6 +409,11 @@ static void on_live(struct device *device)
 	struct run *run = device->owner;
 	char line[NODE_NAME_MAX + 1];
 
+	if (leave_pid_file(run)) {
+		run->child_status = EXIT_RUNTIME;
+		device_stop(device, false);
+		return;
+	}
 	if (run->child_argv) {
 		start_child(run);
 		return;
@@ -365,17 +435,6 @@ static void on_gone(struct device *device, int status)
 	ev_break(run->loop, EVBREAK_ALL);
 }
 
-/* As many files as we are allowed: a reactor takes five, a device two. */
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static int serve(struct run *run)
 {
 	struct ublkd_wish wish = {
@@ -389,7 +448,7 @@ static int serve(struct run *run)
 		ublkd_error("cannot make the event loop");
 		return EXIT_RUNTIME;
 	}
-	raise_file_limit();
+	run->files = set_file_limit(RLIM_INFINITY);
 	if (ctrl_open(&run->ctrl, run->loop))
 		return EXIT_KERNEL;
 	ret = backend_open(&run->target, run->backend, run->backend_config, &wish);
@@ -408,6 +467,7 @@ static int serve(struct run *run)
 	device_start(&run->device);
 	if (!run->device.gone)
 		ev_run(run->loop, 0);
+	remove_pid_file(run);
 	/* A command that is stuck in the driver still owns what we would free. */
 	if (run->status == EXIT_TIMEOUT)
 		_exit(EXIT_TIMEOUT);
@@ -430,12 +490,7 @@ static int serve_as_asked(struct run *run)
 	}
 	if (run->config.log == LOG_TO_SYSLOG)
 		log_to_syslog();
-	if (run->config.pid_file && pid_file_write(run->config.pid_file))
-		return EXIT_RUNTIME;
-	status = serve(run);
-	if (run->config.pid_file)
-		unlink(run->config.pid_file);
-	return status;
+	return serve(run);
 }
 
 static int run_main(int argc, char **argv)
@@ -475,7 +530,7 @@ static void run_help(void)
 const struct command run_command = {
 	.name = "run",
 	.usage = "[--OPTION…] BACKEND [KEY=VALUE…] [-- COMMAND [ARG…]]",
-	.summary = "serve one device until it is told to stop",
+	.summary = "Serve one device until it is told to stop.",
 	.run = run_main,
 	.help = run_help,
 };

@@ -189,7 +189,7 @@ static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
 void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&ctrl->ring);
-	struct ublk_ctrl_cmd *cmd = (struct ublk_ctrl_cmd *)sqe->cmd;
+	struct ublk_ctrl_cmd *cmd = (void *)sqe->cmd;
 
 	command->ctrl = ctrl;
 	command->pending = true;

@@ -78,7 +78,7 @@ static void queue_command(struct io *io, uint32_t command, int32_t result, const
 {
 	struct queue *queue = io->queue;
 	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
-	struct ublk_io_cmd *cmd = (struct ublk_io_cmd *)sqe->cmd;
+	struct ublk_io_cmd *cmd = (void *)sqe->cmd;
 
 	sqe->opcode = IORING_OP_URING_CMD;
 	sqe->flags = IOSQE_FIXED_FILE;

@@ -39,7 +39,7 @@ static void describe(const struct ublkd_option *option, char *text, size_t size)
 		format_size(from, option->min);
 		format_size(to, option->max);
 		format_size(step, option->step);
-		if (option->max)
+		if (option->max && option->max < INT64_MAX)
 			snprintf(text, size, "a size of %s…%s", from, to);
 		else if (option->min)
 			snprintf(text, size, "a size of at least %s", from);
