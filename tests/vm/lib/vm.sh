@@ -40,13 +40,18 @@ vm_tools()
 	need qemu-system-x86_64 qemu-system-x86
 	need perl perl-base
 	need setpriv util-linux
-	for place in /usr/libexec/virtiofsd /usr/lib/qemu/virtiofsd; do
-		if [ -x "$place" ]; then
+	for place in "${UBLKD_VIRTIOFSD:-}" /usr/libexec/virtiofsd /usr/lib/qemu/virtiofsd; do
+		if [ -n "$place" ] && [ -x "$place" ]; then
 			VFS_DAEMON=$place
-			return
+			break
 		fi
 	done
-	die 125 "virtiofsd: not found in /usr/libexec or /usr/lib/qemu (Debian 13: apt-get install virtiofsd, Debian 12: qemu-system-common)"
+	[ -n "$VFS_DAEMON" ] ||
+		die 125 "virtiofsd: not found in /usr/libexec or /usr/lib/qemu (Debian 13: apt-get install virtiofsd, Debian 12: qemu-system-common)"
+	# The one that came with QEMU up to Debian 12 opens an overlay's files in a way only their owner may.
+	if [ "$(id -u)" != 0 ] && ! "$VFS_DAEMON" --help 2>&1 | grep -q -e --shared-dir; then
+		die 125 "$VFS_DAEMON: as a normal user expected virtiofsd 1.11 or later (Debian 13), this one needs root"
+	fi
 }
 
 # The socket is made and listened on before the daemon starts: it needs no lock or pid file in
@@ -63,25 +68,21 @@ rename("$path.new", $path) or die "$path: $!\n";
 push @ARGV, "--fd=" . fileno($s);
 exec @ARGV or die "$ARGV[0]: $!\n";'
 
-# vm_share: the whole / of the host; the guest mounts it read-only.
+# vm_share: the whole / of the host, as one file system; the guest mounts it read-only.
 vm_share()
 {
-	local jail=() daemon=("$VFS_DAEMON")
-	if "$VFS_DAEMON" --help 2>&1 | grep -q -e --shared-dir; then
-		daemon+=(--shared-dir=/ --cache=always --log-level=error)
+	local daemon=("$VFS_DAEMON") help
+	help=$("$VFS_DAEMON" --help 2>&1)
+	if [[ $help == *--shared-dir* ]]; then
+		daemon+=(--shared-dir=/ --cache=always --log-level=error --rlimit-nofile=0)
 		if [ "$(id -u)" = 0 ]; then daemon+=(--sandbox=chroot); else daemon+=(--sandbox=none); fi
-		if "$VFS_DAEMON" --help 2>&1 | grep -q -e --readonly; then daemon+=(--readonly); fi
+		[[ $help != *--readonly* ]] || daemon+=(--readonly)
+		[[ $help != *--no-announce-submounts* ]] || daemon+=(--no-announce-submounts)
 	else
 		daemon+=(-o source=/ -o cache=always -o sandbox=chroot -o log_level=err --rlimit-nofile=0)
-		# This one always calls chroot(2): a user gets that right in a name space of his own.
-		if [ "$(id -u)" != 0 ]; then
-			unshare -Ur true 2>/dev/null ||
-				die 125 "virtiofsd of this release needs root or user name spaces, and this user may not make one"
-			jail=(unshare -Ur)
-		fi
 	fi
 	ulimit -S -n "$(ulimit -H -n)"
-	"${jail[@]}" setpriv --pdeathsig KILL perl -e "$LISTEN" "$RUN/share" "${daemon[@]}" \
+	setpriv --pdeathsig KILL perl -e "$LISTEN" "$RUN/share" "${daemon[@]}" \
 		>"$RUN/virtiofsd.log" 2>&1 </dev/null &
 	VFS_PID=$!
 	for _ in {1..100}; do
