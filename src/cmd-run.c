@@ -297,8 +297,9 @@ static void child_ended(struct ev_loop *loop, ev_child *watcher, int events)
 	(void)events;
 	ev_child_stop(loop, watcher);
 	run->child_running = false;
-	run->child_status = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) :
-						  WEXITSTATUS(status);
+	if (run->stops < 2) /* then we killed it, and know what for */
+		run->child_status = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) :
+							  WEXITSTATUS(status);
 	device_stop(&run->device, false);
 }
 

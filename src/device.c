@@ -20,6 +20,8 @@
 /* Stopping writes dirty data back, which takes as long as it takes. */
 #define STOP_REMINDER 30
 #define REACTOR_END_DEADLINE 30
+/* Deleting waits for the last user of the disk, who may stay for days. */
+#define DELETE_PATIENCE 5
 
 static void teardown(struct device *device);
 
@@ -113,6 +115,8 @@ static void deleted(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
 
+	if (device->gone)
+		return;
 	/* -ENODEV: somebody else deleted it, as they wanted and we do. */
 	if (result && result != -ENODEV) {
 		ctrl_report(command, result);
@@ -126,13 +130,27 @@ static void deleted(struct ctrl_command *command, int result)
 		gone(device);
 }
 
+/*
+ * The deletion stands, even when our waiting for its end is interrupted by
+ * our exit: the driver finishes it when the last user closes the disk.
+ */
+static void delete_late(struct ctrl_command *command)
+{
+	struct device *device = container_of(command, struct device, command);
+
+	ublkd_note("the device is stopped, and its data written back, but it is still open or "
+		   "mounted: its number is free again when its last user is gone");
+	gone(device);
+}
+
 static void delete(struct device *device)
 {
 	ev_timer_stop(device->loop, &device->reactor_timer);
 	if (device->shape.char_fd >= 0)
 		close(device->shape.char_fd);
 	device->shape.char_fd = -1;
-	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0, START_DEADLINE, deleted);
+	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0, DELETE_PATIENCE, deleted);
+	device->command.late = delete_late;
 }
 
 static void stop_done(struct ctrl_command *command, int result)
