@@ -9,7 +9,8 @@ VFS_DAEMON=''
 # The folder is removed and both processes end with this one, however it ends.
 vm_prepare()
 {
-	RUN=$(mktemp -d "${TMPDIR:-/tmp}/ublkd-vm-XXXXXX") || die 125 "no temporary folder in ${TMPDIR:-/tmp}"
+	vm_sweep "${TMPDIR:-/tmp}"
+	RUN=$(mktemp -d "${TMPDIR:-/tmp}/ublkd-vm-$$-XXXXXX") || die 125 "no temporary folder in ${TMPDIR:-/tmp}"
 	trap vm_cleanup EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
@@ -19,6 +20,19 @@ vm_prepare()
 	: >"$RUN/monitor.out"
 	# Opened for both directions, neither blocks nor ends when QEMU is gone.
 	exec {CTL}<>"$RUN/ctl" {CONSOLE}<>"$RUN/console.in" {MONITOR}<>"$RUN/monitor.in"
+}
+
+# vm_sweep FOLDER: what an earlier run could not remove, because it was killed outright.
+vm_sweep()
+{
+	local dir owner
+	for dir in "$1"/ublkd-vm-*-*; do
+		owner=${dir#"$1"/ublkd-vm-}
+		owner=${owner%%-*}
+		if [ -O "$dir" ] && [[ $owner =~ ^[0-9]+$ ]] && [ ! -d "/proc/$owner" ]; then
+			rm -rf "$dir"
+		fi
+	done
 }
 
 vm_cleanup()
