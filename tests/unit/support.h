@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What all unit tests need; the first header of each. */
+#ifndef SUPPORT_H
+#define SUPPORT_H
+
+#include "build.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/*
+ * Keeps what is written on stderr from now on. Nothing may be asserted before
+ * capture_end(), which gives the text, valid until the next one.
+ */
+void capture_begin(void);
+const char *capture_end(void);
+
+#define assert_contains(text, part) assert_contains_at(text, part, __FILE__, __LINE__)
+void assert_contains_at(const char *text, const char *part, const char *file, int line);
+
+/* Whether act(arg), run in a process of its own, ends it by abort(). */
+bool aborts(void (*act)(void *arg), void *arg);
+
+/* Set-up and tear-down of tests that need a folder; paths are valid for eight calls. */
+int scratch_make(void **state);
+int scratch_remove(void **state);
+const char *scratch_path(const char *name);
+/* An open file of this size below the folder, whose bytes are 0, 1, 2 … 250, 0, 1 … */
+int scratch_file(const char *name, uint64_t size);
+
+/* A repeatable random number below n; any seed will do. */
+uint32_t random_below(uint64_t *seed, uint32_t n);
+
+#endif

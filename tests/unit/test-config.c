@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <string.h>
+
+#include "config.h"
+#include "exit.h"
+#include "util/macros.h"
+
+static struct device_config config;
+static struct ublkd_target target;
+static struct device_plan plan;
+static struct options options;
+
+#define MIB (1ull << 20)
+#define GET_DATA UBLK_F_NEED_GET_DATA
+
+/* The presets of the program and a plain target of 1 MiB. */
+static int start(void **state)
+{
+	(void)state;
+	config = (struct device_config){ 0 };
+	target = (struct ublkd_target){ .size = MIB };
+	return options_init(&options, device_options, &config);
+}
+
+static int end(void **state)
+{
+	(void)state;
+	options_free(&options);
+	return 0;
+}
+
+/* Plans; what was said is captured. */
+static const char *said;
+
+static int make_plan(uint64_t features, unsigned queues)
+{
+	int status;
+
+	capture_begin();
+	status = plan_device(&plan, &config, &target, features, queues);
+	said = capture_end();
+	return status;
+}
+
+static struct ublk_params make_params(void)
+{
+	struct ublk_params params;
+
+	memset(&params, 0xff, sizeof(params));
+	assert_int_equal(make_plan(GET_DATA, 1), EXIT_DONE);
+	plan_params(&params, &plan, &config, &target);
+	return params;
+}
+
+/* ---- blocks ---------------------------------------------------------------------- */
+
+static void the_size_is_rounded_down_to_blocks_and_that_is_said(void **state)
+{
+	(void)state;
+	target.size = MIB + 1000;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.sectors, MIB / 512 + 1);
+	assert_contains(said, "the last 488 bytes are left out");
+	config.block_size = 4096;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.sectors, MIB / 512);
+	assert_contains(said, "the last 1000 bytes are left out");
+	target.size = MIB;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_null(strstr(said, "left out"));
+}
+
+static void less_than_a_block_is_too_small(void **state)
+{
+	(void)state;
+	target.size = 511;
+	assert_int_equal(make_plan(0, 1), EXIT_BACKING);
+	assert_contains(said, "too small: expected at least one block of 512 bytes, got 511 bytes");
+	target.size = 4095;
+	target.logical_block_size = 4096;
+	assert_int_equal(make_plan(0, 1), EXIT_BACKING);
+	target.size = 4096;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.sectors, 8);
+}
+
+static void the_block_size_is_the_backings_unless_asked(void **state)
+{
+	(void)state;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.logical_block, 512);
+	assert_int_equal(plan.physical_block, 512);
+	target.logical_block_size = 2048;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.logical_block, 2048);
+	assert_int_equal(plan.physical_block, 2048);
+	config.block_size = 4096;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.logical_block, 4096);
+	assert_int_equal(plan.physical_block, 4096);
+}
+
+static void a_block_size_the_backing_cannot_serve_is_refused(void **state)
+{
+	(void)state;
+	target.logical_block_size = 4096;
+	config.block_size = 512;
+	assert_int_equal(make_plan(0, 1), EXIT_BACKING);
+	assert_contains(said, "block-size: expected at least 4096");
+	assert_contains(said, "got '512'");
+}
+
+static void block_sizes_are_powers_of_two(void **state)
+{
+	(void)state;
+	config.block_size = 1536;
+	assert_int_equal(make_plan(0, 1), EXIT_USAGE);
+	assert_contains(said, "block-size: expected 512, 1K, 2K or 4K, got '1536'");
+	config.block_size = 1024;
+	config.physical_block_size = 3072;
+	assert_int_equal(make_plan(0, 1), EXIT_USAGE);
+	assert_contains(said, "physical-block-size: expected a power of two of at least");
+	config.physical_block_size = 512;
+	assert_int_equal(make_plan(0, 1), EXIT_USAGE);
+	config.physical_block_size = 1024;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.physical_block, 1024);
+}
+
+static void the_physical_block_is_never_below_the_logical(void **state)
+{
+	(void)state;
+	target.physical_block_size = 512;
+	config.block_size = 4096;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.physical_block, 4096);
+	target.physical_block_size = 16384;
+	assert_int_equal(make_plan(0, 1), EXIT_DONE);
+	assert_int_equal(plan.physical_block, 16384);
+}
+
+/* ---- buffers --------------------------------------------------------------------- */
+
+static void what_fits_the_budget_is_copied(void **state)
+{
+	(void)state;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 128 * MIB;
+	assert_int_equal(make_plan(GET_DATA, 2), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_COPY);
+	assert_int_equal(plan.buffer_bytes, 128 * MIB);
+	assert_contains(said, "128M of locked I/O buffers: 2 queue(s) × depth 64 × 1M (copy)");
+}
+
+static void what_exceeds_the_budget_shares_a_pool(void **state)
+{
+	(void)state;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 128 * MIB - 4096;
+	assert_int_equal(make_plan(GET_DATA, 2), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_GET_DATA);
+	assert_int_equal(plan.pool, 63);
+	assert_int_equal(plan.buffer_bytes, 126 * MIB);
+	assert_contains(said, "126M of locked I/O buffers: 2 queue(s) × a pool of 63 × 1M (get-data)");
+}
+
+static void without_get_data_the_budget_is_a_limit(void **state)
+{
+	(void)state;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 32 * MIB;
+	assert_int_equal(make_plan(~GET_DATA, 1), EXIT_USAGE);
+	assert_contains(said, "memory: expected at least 64M for 1 queue(s) × depth 64 × max-io 1M, "
+			      "got '32M'");
+}
+
+static void a_mode_that_is_asked_for_is_not_changed(void **state)
+{
+	(void)state;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 32 * MIB;
+	config.data = DATA_COPY;
+	assert_int_equal(make_plan(GET_DATA, 1), EXIT_USAGE);
+	config.memory = 1024 * MIB;
+	config.data = DATA_GET_DATA;
+	assert_int_equal(make_plan(GET_DATA, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_GET_DATA);
+	assert_int_equal(plan.pool, 64);
+	assert_int_equal(make_plan(0, 1), EXIT_KERNEL);
+	assert_contains(said, "got 'get-data'");
+}
+
+static void each_queue_needs_a_buffer_at_least(void **state)
+{
+	(void)state;
+	config.max_io = MIB;
+	config.memory = 4 * MIB;
+	assert_int_equal(make_plan(GET_DATA, 4), EXIT_DONE);
+	assert_int_equal(plan.pool, 1);
+	assert_int_equal(make_plan(GET_DATA, 5), EXIT_USAGE);
+	assert_contains(said, "memory: expected at least 5 × 1M");
+}
+
+static void the_largest_settings_do_not_overflow(void **state)
+{
+	(void)state;
+	config.depth = UBLK_MAX_QUEUE_DEPTH;
+	config.max_io = UBLK_MAX_IO_BYTES;
+	config.memory = UINT64_C(1) << 50;
+	assert_int_equal(make_plan(0, 128), EXIT_DONE);
+	assert_int_equal(plan.buffer_bytes, UINT64_C(128) * 4096 * 32 * MIB);
+}
+
+static void the_budget_is_a_gigabyte_at_most_unless_given(void **state)
+{
+	(void)state;
+	config.depth = 2048;
+	config.max_io = MIB;
+	assert_int_equal(make_plan(GET_DATA, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_GET_DATA);
+	assert_in_range(plan.buffer_bytes, MIB, 1024 * MIB);
+}
+
+/* ---- parameters -------------------------------------------------------------------- */
+
+static void the_basic_parameters_follow_the_plan(void **state)
+{
+	struct ublk_params p;
+
+	(void)state;
+	target.physical_block_size = 4096;
+	target.io_opt = 65536;
+	config.block_size = 1024;
+	config.max_io = 128 << 10;
+	p = make_params();
+	assert_int_equal(p.len, sizeof(p));
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC);
+	assert_int_equal(p.basic.attrs, 0);
+	assert_int_equal(p.basic.logical_bs_shift, 10);
+	assert_int_equal(p.basic.physical_bs_shift, 12);
+	assert_int_equal(p.basic.io_min_shift, 12);
+	assert_int_equal(p.basic.io_opt_shift, 16);
+	assert_int_equal(p.basic.max_sectors, 256);
+	assert_int_equal(p.basic.dev_sectors, 2048);
+	assert_int_equal(p.basic.chunk_sectors, 0);
+	assert_int_equal(p.basic.virt_boundary_mask, 0);
+}
+
+static void hints_that_are_no_powers_of_two_are_left_out(void **state)
+{
+	struct ublk_params p;
+
+	(void)state;
+	target.io_opt = 3 * 65536;
+	target.io_min = 3 * 4096;
+	p = make_params();
+	assert_int_equal(p.basic.io_opt_shift, 0);
+	assert_int_equal(p.basic.io_min_shift, 0);
+	target.io_min = 8192;
+	assert_int_equal(make_params().basic.io_min_shift, 13);
+}
+
+static void a_cache_brings_flush_and_fua_if_the_backend_has_it(void **state)
+{
+	(void)state;
+	target.volatile_cache = true;
+	assert_int_equal(make_params().basic.attrs, UBLK_ATTR_VOLATILE_CACHE);
+	target.fua = true;
+	assert_int_equal(make_params().basic.attrs, UBLK_ATTR_VOLATILE_CACHE | UBLK_ATTR_FUA);
+	target.volatile_cache = false;
+	assert_int_equal(make_params().basic.attrs, 0);
+}
+
+static void a_read_only_device_changes_nothing(void **state)
+{
+	struct ublk_params p;
+
+	(void)state;
+	target.volatile_cache = target.fua = target.write_zeroes = true;
+	target.discard_granularity = 4096;
+	config.read_only = true;
+	p = make_params();
+	assert_int_equal(p.basic.attrs, UBLK_ATTR_READ_ONLY);
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC);
+	config.read_only = false;
+	target.read_only = true;
+	p = make_params();
+	assert_int_equal(p.basic.attrs, UBLK_ATTR_READ_ONLY);
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC);
+}
+
+static void rotation_is_the_backings_unless_asked(void **state)
+{
+	(void)state;
+	target.rotational = true;
+	assert_int_equal(make_params().basic.attrs, UBLK_ATTR_ROTATIONAL);
+	config.rotational = TRI_NO;
+	assert_int_equal(make_params().basic.attrs, 0);
+	target.rotational = false;
+	config.rotational = TRI_YES;
+	assert_int_equal(make_params().basic.attrs, UBLK_ATTR_ROTATIONAL);
+	config.rotational = TRI_AUTO;
+	assert_int_equal(make_params().basic.attrs, 0);
+}
+
+/* A result of 2 GiB or more would be negative. */
+static void discards_stay_below_two_gigabytes(void **state)
+{
+	struct ublk_params p;
+
+	(void)state;
+	target.discard_granularity = 4096;
+	p = make_params();
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_DISCARD);
+	assert_int_equal(p.discard.discard_granularity, 4096);
+	assert_int_equal(p.discard.max_discard_segments, 1);
+	assert_int_equal(p.discard.max_discard_sectors, (1u << 30) / 512);
+	assert_int_equal(p.discard.max_write_zeroes_sectors, 0);
+	assert_int_equal(p.discard.discard_alignment, 0);
+	target.max_discard = UINT32_MAX;
+	assert_int_equal(make_params().discard.max_discard_sectors, (1u << 30) / 512);
+	target.max_discard = (1u << 20) + 512;
+	assert_int_equal(make_params().discard.max_discard_sectors, (1u << 20) / 512 + 1);
+	config.block_size = 4096;
+	assert_int_equal(make_params().discard.max_discard_sectors, (1u << 20) / 512);
+}
+
+static void the_discard_granularity_is_a_block_at_least(void **state)
+{
+	(void)state;
+	target.discard_granularity = 512;
+	config.block_size = 4096;
+	assert_int_equal(make_params().discard.discard_granularity, 4096);
+}
+
+/* The driver wants a granularity with either of them. */
+static void zeroing_goes_without_discard(void **state)
+{
+	struct ublk_params p;
+
+	(void)state;
+	target.write_zeroes = true;
+	p = make_params();
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_DISCARD);
+	assert_int_equal(p.discard.max_write_zeroes_sectors, (1u << 30) / 512);
+	assert_int_equal(p.discard.max_discard_sectors, 0);
+	assert_int_equal(p.discard.max_discard_segments, 0);
+	assert_int_equal(p.discard.discard_granularity, 512);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
+	const struct CMUnitTest tests[] = {
+		TEST(the_size_is_rounded_down_to_blocks_and_that_is_said),
+		TEST(less_than_a_block_is_too_small),
+		TEST(the_block_size_is_the_backings_unless_asked),
+		TEST(a_block_size_the_backing_cannot_serve_is_refused),
+		TEST(block_sizes_are_powers_of_two),
+		TEST(the_physical_block_is_never_below_the_logical),
+		TEST(what_fits_the_budget_is_copied),
+		TEST(what_exceeds_the_budget_shares_a_pool),
+		TEST(without_get_data_the_budget_is_a_limit),
+		TEST(a_mode_that_is_asked_for_is_not_changed),
+		TEST(each_queue_needs_a_buffer_at_least),
+		TEST(the_largest_settings_do_not_overflow),
+		TEST(the_budget_is_a_gigabyte_at_most_unless_given),
+		TEST(the_basic_parameters_follow_the_plan),
+		TEST(hints_that_are_no_powers_of_two_are_left_out),
+		TEST(a_cache_brings_flush_and_fua_if_the_backend_has_it),
+		TEST(a_read_only_device_changes_nothing),
+		TEST(rotation_is_the_backings_unless_asked),
+		TEST(discards_stay_below_two_gigabytes),
+		TEST(the_discard_granularity_is_a_block_at_least),
+		TEST(zeroing_goes_without_discard),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

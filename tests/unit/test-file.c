@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The backend "file" on regular files of a temporary folder, and what it asks
+ * of the ring. Its private state is set by hand where a block device would be
+ * needed, which is why the source itself is included.
+ */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include "../../backends/file.c"
+
+#include "backend.h"
+#include "option.h"
+#include "util/macros.h"
+
+#define MIB (1u << 20)
+
+/* ---- the ring: notes what it is asked for -------------------------------------------- */
+
+enum asked { NOTHING, RW, SYNC, FALLOCATE, DISCARD, ZEROS };
+
+static struct {
+	enum asked what;
+	unsigned times;
+	unsigned file;
+	int mode;
+	uint64_t at;
+} asked;
+
+static int note(enum asked what, unsigned file, int mode, uint64_t at)
+{
+	asked.times++;
+	asked.what = what;
+	asked.file = file;
+	asked.mode = mode;
+	asked.at = at;
+	return 1;
+}
+
+int ublkd_ring_rw(struct ublkd_io *io, unsigned file, uint64_t at)
+{
+	(void)io;
+	return note(RW, file, 0, at);
+}
+
+int ublkd_ring_sync(struct ublkd_io *io, unsigned file)
+{
+	(void)io;
+	return note(SYNC, file, 0, 0);
+}
+
+int ublkd_ring_fallocate(struct ublkd_io *io, unsigned file, int mode, uint64_t at)
+{
+	(void)io;
+	return note(FALLOCATE, file, mode, at);
+}
+
+int ublkd_ring_discard(struct ublkd_io *io, unsigned file, uint64_t at)
+{
+	(void)io;
+	return note(DISCARD, file, 0, at);
+}
+
+int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t at)
+{
+	(void)io;
+	return note(ZEROS, file, 0, at);
+}
+
+/* ---- a target to try -------------------------------------------------------------------- */
+
+static struct ublkd_target *target;
+static const char *said;
+
+/* path and "key=value" settings, up to a NULL; what is said is captured. */
+static int open_file(const struct ublkd_wish *wish, const char *path, const char *const *settings)
+{
+	struct file_config config = { 0 };
+	struct options options;
+	int ret;
+
+	capture_begin();
+	options_init(&options, file_options, &config);
+	options_set(&options, &file_options[0], path);
+	for (; *settings; settings++) {
+		size_t length = strcspn(*settings, "=");
+
+		options_set(&options, option_find(file_options, *settings, length),
+			    *settings + length + 1);
+	}
+	target = NULL;
+	ret = backend_open(&target, &file_backend, &config, wish);
+	options_free(&options);
+	said = capture_end();
+	return ret;
+}
+
+#define OPEN(path, ...) \
+	open_file(&(struct ublkd_wish){ 0 }, path, (const char *const[]){ __VA_ARGS__ NULL })
+#define SETTINGS(...) __VA_ARGS__,
+
+static int close_target(void **state)
+{
+	(void)state;
+	backend_close(target);
+	target = NULL;
+	return 0;
+}
+
+static struct file *file_of(struct ublkd_target *t)
+{
+	return (struct file *)t;
+}
+
+static const char *make_file(const char *name, uint64_t size)
+{
+	close(scratch_file(name, size));
+	return scratch_path(name);
+}
+
+static bool exists(const char *path)
+{
+	return !access(path, F_OK);
+}
+
+/* ---- what cannot be opened ---------------------------------------------------------------- */
+
+static void a_missing_file_is_named_in_the_error(void **state)
+{
+	const char *path = scratch_path("missing");
+
+	(void)state;
+	assert_int_equal(OPEN(path, ), -ENOENT);
+	assert_null(target);
+	assert_contains(said, "cannot open '");
+	assert_contains(said, path);
+	assert_contains(said, "No such file or directory");
+	assert_false(exists(path));
+}
+
+static void a_directory_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(OPEN(scratch_path(""), ), -EISDIR);
+	/* Read-only, it can be opened, and is still no backing. */
+	assert_int_equal(open_file(&(struct ublkd_wish){ .read_only = true }, scratch_path(""),
+				   (const char *const[]){ NULL }), -EISDIR);
+	assert_contains(said, "expected a regular file or a block device");
+	assert_contains(said, "is a directory");
+}
+
+static void a_character_device_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(OPEN("/dev/null", ), -ENOTBLK);
+	assert_contains(said, "got '/dev/null', which is a character device");
+}
+
+static void a_window_beyond_the_end_is_too_small(void **state)
+{
+	const char *path = make_file("window", 8192);
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("offset=4096", "size=4608")), -ENODATA);
+	assert_contains(said, "is too small: expected at least 8704 bytes for offset and size, "
+			      "got 8192");
+	assert_int_equal(OPEN(path, SETTINGS("offset=12K")), -ENODATA);
+	assert_int_equal(OPEN(path, SETTINGS("size=8704")), -ENODATA);
+}
+
+static void a_file_that_somebody_locked_is_busy(void **state)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	int fd = scratch_file("locked", 8192);
+	const char *path = scratch_path("locked");
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), -EBUSY);
+	assert_contains(said, "is in use: another program holds a lock on it");
+	assert_int_equal(OPEN(path, SETTINGS("lock=no")), 0);
+	backend_close(target);
+	close(fd);
+	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), 0);
+}
+
+static void a_lock_that_goes_in_time_is_waited_for(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = scratch_file("patience", 8192);
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		usleep(200 * 1000);
+		_exit(0); /* with the last reference to the lock */
+	}
+	close(fd);
+	assert_int_equal(OPEN(scratch_path("patience"), SETTINGS("lock-timeout=60")), 0);
+}
+
+static void two_servers_share_a_file_only_in_windows_apart(void **state)
+{
+	const char *path = make_file("shared", 16384);
+	struct ublkd_target *first;
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("size=8K")), 0);
+	first = target;
+	assert_int_equal(OPEN(path, SETTINGS("offset=4K", "size=8K", "lock-timeout=0")), -EBUSY);
+	assert_int_equal(OPEN(path, SETTINGS("offset=8K", "size=8K", "lock-timeout=0")), 0);
+	backend_close(first);
+}
+
+static void readers_share_a_lock(void **state)
+{
+	const struct ublkd_wish wish = { .read_only = true };
+	const char *const settings[] = { "lock-timeout=0", NULL };
+	const char *path = make_file("readers", 8192);
+	struct ublkd_target *first;
+
+	(void)state;
+	assert_int_equal(open_file(&wish, path, settings), 0);
+	first = target;
+	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), -EBUSY);
+	assert_int_equal(open_file(&wish, path, settings), 0);
+	assert_true(target->read_only);
+	backend_close(first);
+}
+
+/* ---- create ------------------------------------------------------------------------------- */
+
+static void create_makes_a_sparse_file_of_the_size(void **state)
+{
+	const char *path = scratch_path("created");
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("create=64M", "cache=writeback")), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 64 * MIB);
+	assert_true(st.st_blocks * 512 < MIB);
+	assert_int_equal(target->size, 64 * MIB);
+}
+
+static void create_does_not_touch_a_file_that_exists(void **state)
+{
+	const char *path = make_file("precious", 1000);
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("create=1M")), -EEXIST);
+	assert_contains(said, "cannot create '");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 1000);
+}
+
+static void a_failed_create_leaves_no_file(void **state)
+{
+	const char *path = scratch_path("too-short");
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("create=1M", "offset=2M")), -ENODATA);
+	assert_contains(said, "is too small");
+	assert_false(exists(path));
+}
+
+static void a_created_file_may_be_used_from_an_offset_on(void **state)
+{
+	(void)state;
+	assert_int_equal(OPEN(scratch_path("offset"), SETTINGS("create=1M", "offset=4K")), 0);
+	assert_int_equal(target->size, MIB - 4096);
+	assert_int_equal(file_of(target)->offset, 4096);
+}
+
+/* ---- what is found --------------------------------------------------------------------------- */
+
+static void the_size_is_the_files_or_the_windows(void **state)
+{
+	const char *path = make_file("sizes", 10000);
+
+	(void)state;
+	assert_int_equal(OPEN(path, ), 0);
+	assert_int_equal(target->size, 10000);
+	assert_int_equal(target->nr_files, 1);
+	assert_int_equal(target->files[0], file_of(target)->fd);
+	backend_close(target);
+	assert_int_equal(OPEN(path, SETTINGS("offset=1K")), 0);
+	assert_int_equal(target->size, 10000 - 1024);
+	backend_close(target);
+	assert_int_equal(OPEN(path, SETTINGS("offset=1K", "size=2K")), 0);
+	assert_int_equal(target->size, 2048);
+}
+
+/* What this file system cannot do is said, and then not pretended. */
+static void direct_io_is_used_or_its_absence_said(void **state)
+{
+	const char *path = make_file("direct", MIB);
+	bool direct;
+
+	(void)state;
+	assert_int_equal(OPEN(path, ), 0);
+	direct = fcntl(file_of(target)->fd, F_GETFL) & O_DIRECT;
+	assert_int_equal(target->dio_align != 0, direct);
+	assert_int_equal(strstr(said, "is served through the page cache: ") == NULL, direct);
+}
+
+static void an_offset_that_direct_io_cannot_have_goes_through_the_cache(void **state)
+{
+	const char *path = make_file("unaligned", MIB);
+	struct file f = { .fd = open(path, O_RDWR | O_CLOEXEC) };
+	const struct file_config config = { .path = (char *)(uintptr_t)path, .offset = 256 };
+
+	(void)state;
+	assert_true(f.fd >= 0);
+	capture_begin();
+	try_direct(&f, &config, &(struct ublkd_wish){ .block_size = 4096 });
+	assert_contains(capture_end(), "is served through the page cache: ");
+	assert_int_equal(f.target.dio_align, 0);
+	assert_false(fcntl(f.fd, F_GETFL) & O_DIRECT);
+	close(f.fd);
+}
+
+static void each_cache_mode_makes_its_promises(void **state)
+{
+	static const struct {
+		const char *setting;
+		bool cache, fua, through;
+	} modes[] = {
+		{ "cache=none", true, true, false },
+		{ "cache=writeback", true, true, false },
+		{ "cache=writethrough", false, false, true },
+		{ "cache=unsafe", false, false, false },
+	};
+	const char *path = make_file("modes", MIB);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		assert_int_equal(OPEN(path, SETTINGS(modes[i].setting)), 0);
+		assert_int_equal(target->volatile_cache, modes[i].cache);
+		assert_int_equal(target->fua, modes[i].fua);
+		assert_int_equal(target->write_through, modes[i].through);
+		if (i)
+			assert_int_equal(target->dio_align, 0);
+		backend_close(target);
+	}
+	target = NULL;
+}
+
+static void a_read_only_wish_opens_for_reading_only(void **state)
+{
+	const char *path = make_file("wish", MIB);
+
+	(void)state;
+	assert_int_equal(open_file(&(struct ublkd_wish){ .read_only = true }, path,
+				   (const char *const[]){ NULL }), 0);
+	assert_true(target->read_only);
+	assert_int_equal(fcntl(file_of(target)->fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	assert_int_equal(target->discard_granularity, 0);
+	assert_false(target->write_zeroes);
+}
+
+static void opening_changes_nothing_in_the_file(void **state)
+{
+	const char *path = make_file("unchanged", 12345);
+	struct stat before, after;
+	uint8_t bytes[12345];
+	int fd;
+
+	(void)state;
+	assert_int_equal(stat(path, &before), 0);
+	assert_int_equal(OPEN(path, ), 0);
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(after.st_size, before.st_size);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, bytes, sizeof(bytes)), sizeof(bytes));
+	close(fd);
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		assert_int_equal(bytes[i], i % 251);
+}
+
+/* ---- what a request becomes -------------------------------------------------------------------- */
+
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+#define ZERO (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
+
+static int submit(const struct file *like, enum ublkd_op op, uint8_t flags)
+{
+	struct file f = *like;
+	struct ublkd_io io = {
+		.op = (uint8_t)op, .flags = flags, .offset = 4096, .length = 512,
+	};
+
+	memset(&asked, 0, sizeof(asked));
+	return file_backend.submit(&f.target, &io);
+}
+
+/* Fails unless the request becomes one such SQE, at the place in the file. */
+static void becomes(const struct file *like, enum ublkd_op op, uint8_t flags, enum asked what,
+		    int mode)
+{
+	assert_int_equal(submit(like, op, flags), 1);
+	assert_int_equal(asked.times, 1);
+	assert_int_equal(asked.what, what);
+	assert_int_equal(asked.mode, mode);
+	assert_int_equal(asked.file, 0);
+	if (what != SYNC)
+		assert_int_equal(asked.at, like->offset + 4096);
+}
+
+static void data_moves_at_the_windows_place(void **state)
+{
+	const struct file f = { .offset = UINT64_C(1) << 40 };
+
+	(void)state;
+	becomes(&f, UBLKD_OP_READ, 0, RW, 0);
+	becomes(&f, UBLKD_OP_WRITE, 0, RW, 0);
+	becomes(&f, UBLKD_OP_WRITE, UBLKD_IO_FUA, RW, 0);
+	becomes(&f, UBLKD_OP_FLUSH, 0, SYNC, 0);
+}
+
+static void discard_punches_a_file_and_discards_a_device(void **state)
+{
+	(void)state;
+	becomes(&(struct file){ .offset = 512, .punch = true }, UBLKD_OP_DISCARD, 0, FALLOCATE,
+		PUNCH);
+	becomes(&(struct file){ .offset = 512, .block = true, .punch = true }, UBLKD_OP_DISCARD, 0,
+		DISCARD, 0);
+}
+
+static void zeroing_punches_or_zeroes_whatever_there_is(void **state)
+{
+	const struct file both = { .punch = true, .zero = true }, punch = { .punch = true };
+	const struct file zero = { .zero = true }, none = { .offset = 1024 };
+
+	(void)state;
+	becomes(&both, UBLKD_OP_WRITE_ZEROES, 0, FALLOCATE, PUNCH);
+	becomes(&punch, UBLKD_OP_WRITE_ZEROES, 0, FALLOCATE, PUNCH);
+	becomes(&zero, UBLKD_OP_WRITE_ZEROES, 0, FALLOCATE, ZERO);
+	becomes(&none, UBLKD_OP_WRITE_ZEROES, 0, ZEROS, 0);
+}
+
+static void zeroing_that_keeps_the_space_never_punches(void **state)
+{
+	const struct file both = { .punch = true, .zero = true }, punch = { .punch = true };
+
+	(void)state;
+	becomes(&both, UBLKD_OP_WRITE_ZEROES, UBLKD_IO_NOUNMAP, FALLOCATE, ZERO);
+	becomes(&punch, UBLKD_OP_WRITE_ZEROES, UBLKD_IO_NOUNMAP, ZEROS, 0);
+}
+
+static void zeroing_that_must_be_durable_is_written(void **state)
+{
+	const struct file both = { .punch = true, .zero = true };
+	struct file through = both;
+
+	(void)state;
+	through.target.write_through = true;
+	becomes(&both, UBLKD_OP_WRITE_ZEROES, UBLKD_IO_FUA, ZEROS, 0);
+	becomes(&through, UBLKD_OP_WRITE_ZEROES, 0, ZEROS, 0);
+}
+
+static void an_operation_that_is_none_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(submit(&(struct file){ 0 }, UBLKD_OP_COUNT, 0), -EOPNOTSUPP);
+	assert_int_equal(asked.times, 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, close_target)
+	const struct CMUnitTest tests[] = {
+		TEST(a_missing_file_is_named_in_the_error),
+		TEST(a_directory_is_refused),
+		TEST(a_character_device_is_refused),
+		TEST(a_window_beyond_the_end_is_too_small),
+		TEST(a_file_that_somebody_locked_is_busy),
+		TEST(a_lock_that_goes_in_time_is_waited_for),
+		TEST(two_servers_share_a_file_only_in_windows_apart),
+		TEST(readers_share_a_lock),
+		TEST(create_makes_a_sparse_file_of_the_size),
+		TEST(create_does_not_touch_a_file_that_exists),
+		TEST(a_failed_create_leaves_no_file),
+		TEST(a_created_file_may_be_used_from_an_offset_on),
+		TEST(the_size_is_the_files_or_the_windows),
+		TEST(direct_io_is_used_or_its_absence_said),
+		TEST(an_offset_that_direct_io_cannot_have_goes_through_the_cache),
+		TEST(each_cache_mode_makes_its_promises),
+		TEST(a_read_only_wish_opens_for_reading_only),
+		TEST(opening_changes_nothing_in_the_file),
+		TEST(data_moves_at_the_windows_place),
+		TEST(discard_punches_a_file_and_discards_a_device),
+		TEST(zeroing_punches_or_zeroes_whatever_there_is),
+		TEST(zeroing_that_keeps_the_space_never_punches),
+		TEST(zeroing_that_must_be_durable_is_written),
+		TEST(an_operation_that_is_none_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
