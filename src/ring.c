@@ -83,11 +83,26 @@ struct io_uring_sqe *ring_sqe(struct ring *ring)
 	return sqe;
 }
 
+/*
+ * The kernel adds work first and sets TASKRUN then. If we ran the work in
+ * between, the flag stays behind with nothing to run, and no enter clears it:
+ * a thread that believed it would spin until the next I/O. So it is cleared
+ * here, where everything that it can stand for is about to be run. The kernel
+ * sets it again for what comes later and for what it leaves, and never reads
+ * it.
+ */
+static void clear_taskrun(struct ring *ring)
+{
+	if (__atomic_load_n(ring->uring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN)
+		__atomic_fetch_and(ring->uring.sq.kflags, ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
+}
+
 int ring_submit(struct ring *ring)
 {
 	int ret;
 
 	ring->enters++;
+	clear_taskrun(ring);
 	ret = io_uring_submit_and_get_events(&ring->uring);
 	return ret < 0 ? ret : 0;
 }
