@@ -37,6 +37,7 @@ struct file {
 	uint64_t offset;  /* of the device's first byte */
 	bool block;       /* a block device, not a regular file */
 	bool punch, zero; /* fallocate can punch holes, zero a range */
+	char *created;    /* the path, if open made the file */
 };
 
 static const char *const cache_names[] = { "none", "writeback", "writethrough", "unsafe", NULL };
@@ -166,9 +167,9 @@ static int lock_file(struct file *f, const struct file_config *c)
 	return 0;
 }
 
-static int find_size(struct file *f, const struct file_config *c)
+static int find_size(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
 {
-	uint64_t end = 0;
+	uint64_t least = wish->block_size ? wish->block_size : 512, end = 0;
 	struct stat st;
 	int ret = 0;
 
@@ -185,9 +186,11 @@ static int find_size(struct file *f, const struct file_config *c)
 			    strerror(-ret));
 		return ret;
 	}
-	if (end < c->offset || (c->size && end - c->offset < c->size)) {
-		ublkd_error("'%s' is too small: expected at least %" PRIu64 " bytes for offset and "
-			    "size, got %" PRIu64, c->path, c->offset + c->size, end);
+	if (c->size > least)
+		least = c->size;
+	if (end < c->offset || end - c->offset < least) {
+		ublkd_error("'%s' is too small: expected at least %" PRIu64 " bytes behind offset %"
+			    PRIu64 ", got a size of %" PRIu64, c->path, least, c->offset, end);
 		return -ENODATA;
 	}
 	f->offset = c->offset;
@@ -385,7 +388,12 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 	if (!ret)
 		ret = lock_file(f, c);
 	if (!ret)
-		ret = find_size(f, c);
+		ret = find_size(f, c, wish);
+	if (!ret && c->create) {
+		f->created = strdup(c->path);
+		if (!f->created)
+			ret = -ENOMEM;
+	}
 	if (ret) {
 		if (c->create)
 			unlink(c->path);
@@ -405,7 +413,12 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 
 static void file_close(struct ublkd_target *target)
 {
-	close(((struct file *)target)->fd);
+	struct file *f = (struct file *)target;
+
+	if (f->created && target->unused)
+		unlink(f->created);
+	free(f->created);
+	close(f->fd);
 }
 
 /* ---- requests -------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ struct mem {
 	uint8_t *map;               /* NULL: named file */
 	uint32_t page;              /* bytes that a bit stands for */
 	_Atomic(uint64_t) *present; /* a bit per page: allocated */
+	char *created;              /* the path, if open made the file */
 };
 
 static const char *const huge_names[] = { "no", "2M", "1G", NULL };
@@ -128,7 +129,12 @@ static int open_named(struct mem *m, const struct mem_config *c)
 		ublkd_error("huge: expected no, as path= is given, got '%s'", huge_names[c->huge]);
 		return -EINVAL;
 	}
-	m->fd = open(c->path, O_RDWR | O_CLOEXEC | (c->size ? O_CREAT : 0), 0600);
+	m->fd = open(c->path, O_RDWR | O_CLOEXEC);
+	if (m->fd < 0 && errno == ENOENT && c->size) {
+		m->fd = open(c->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
+		if (m->fd >= 0)
+			m->created = strdup(c->path);
+	}
 	if (m->fd < 0) {
 		ublkd_error("cannot open '%s': %s%s", c->path, strerror(errno),
 			    errno == ENOENT && !c->size ? "; size= would make it" : "");
@@ -167,6 +173,9 @@ static void mem_close(struct ublkd_target *target)
 
 	if (m->map)
 		munmap(m->map, (m->target.size + m->page - 1) / m->page * m->page);
+	if (m->created && target->unused)
+		unlink(m->created);
+	free(m->created);
 	free((void *)m->present);
 	if (m->fd >= 0)
 		close(m->fd);
@@ -182,6 +191,7 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	m->fd = -1;
 	ret = c->path ? open_named(m, c) : open_anonymous(m, c);
 	if (ret) {
+		target->unused = true;
 		mem_close(target);
 		return ret;
 	}

@@ -59,10 +59,11 @@ int backend_open(struct ublkd_target **target, const struct ublkd_backend *backe
 	return 0;
 }
 
-void backend_close(struct ublkd_target *target)
+void backend_close(struct ublkd_target *target, bool used)
 {
 	if (!target)
 		return;
+	target->unused = !used;
 	if (target->ops->close)
 		target->ops->close(target);
 	free(target);

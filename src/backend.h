@@ -16,6 +16,7 @@ const struct ublkd_backend *backend_find(const char *name);
 /* main. Opens a target; 0, or -errno as ublkd_backend.open gives it. */
 int backend_open(struct ublkd_target **target, const struct ublkd_backend *backend,
 		 const void *config, const struct ublkd_wish *wish);
-void backend_close(struct ublkd_target *target);
+/* used: the device was usable at some time. target may be NULL. */
+void backend_close(struct ublkd_target *target, bool used);
 
 #endif

@@ -472,7 +472,7 @@ static int serve(struct run *run)
 	/* A command that is stuck in the driver still owns what we would free. */
 	if (run->status == EXIT_TIMEOUT)
 		_exit(EXIT_TIMEOUT);
-	backend_close(run->target);
+	backend_close(run->target, run->device.live);
 	device_free(&run->device);
 	ctrl_close(&run->ctrl);
 	return run->status;

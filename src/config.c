@@ -31,7 +31,7 @@ const struct ublkd_option device_options[] = {
 	  .max = UBLK_MAX_IO_BYTES, .step = 4096, .preset = "512K", .arg = "SIZE",
 	  .help = "largest request" },
 	{ .name = "block-size", .type = UBLKD_OPT_SIZE, .offset = FIELD(block_size), .min = 512,
-	  .max = 4096, .arg = "SIZE", .help = "logical block size; 512 if the backing allows it" },
+	  .max = 4096, .arg = "SIZE", .help = "logical block size; 512 if not given" },
 	{ .name = "physical-block-size", .type = UBLKD_OPT_SIZE,
 	  .offset = FIELD(physical_block_size), .min = 512, .max = 256u << 20, .arg = "SIZE",
 	  .help = "physical block size; the backing's if not given" },

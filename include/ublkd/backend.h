@@ -116,6 +116,7 @@ struct ublkd_target {
 	int files[UBLKD_TARGET_FILES];
 	unsigned nr_files;
 	bool write_through;           /* every ring write is on stable storage when completed */
+	bool unused;                  /* core, before close(): nobody could use the device */
 };
 
 /* What submit() returns besides -errno and the number of queued SQEs. */
@@ -145,7 +146,10 @@ struct ublkd_backend {
 	int (*open)(struct ublkd_target *target, const void *config,
 		    const struct ublkd_wish *wish);
 
-	/* main, after the last reactor ended; may block. May be NULL. */
+	/*
+	 * main, after the last reactor ended; may block. May be NULL. What
+	 * open() made for good goes again if target->unused is set.
+	 */
 	void (*close)(struct ublkd_target *target);
 
 	/*

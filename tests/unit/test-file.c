@@ -102,7 +102,7 @@ static int open_file(const struct ublkd_wish *wish, const char *path, const char
 static int close_target(void **state)
 {
 	(void)state;
-	backend_close(target);
+	backend_close(target, true);
 	target = NULL;
 	return 0;
 }
@@ -179,7 +179,7 @@ static void a_file_that_somebody_locked_is_busy(void **state)
 	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), -EBUSY);
 	assert_contains(said, "is in use: another program holds a lock on it");
 	assert_int_equal(OPEN(path, SETTINGS("lock=no")), 0);
-	backend_close(target);
+	backend_close(target, true);
 	close(fd);
 	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), 0);
 }
@@ -212,7 +212,7 @@ static void two_servers_share_a_file_only_in_windows_apart(void **state)
 	first = target;
 	assert_int_equal(OPEN(path, SETTINGS("offset=4K", "size=8K", "lock-timeout=0")), -EBUSY);
 	assert_int_equal(OPEN(path, SETTINGS("offset=8K", "size=8K", "lock-timeout=0")), 0);
-	backend_close(first);
+	backend_close(first, true);
 }
 
 static void readers_share_a_lock(void **state)
@@ -228,7 +228,7 @@ static void readers_share_a_lock(void **state)
 	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), -EBUSY);
 	assert_int_equal(open_file(&wish, path, settings), 0);
 	assert_true(target->read_only);
-	backend_close(first);
+	backend_close(first, true);
 }
 
 /* ---- create ------------------------------------------------------------------------------- */
@@ -287,10 +287,10 @@ static void the_size_is_the_files_or_the_windows(void **state)
 	assert_int_equal(target->size, 10000);
 	assert_int_equal(target->nr_files, 1);
 	assert_int_equal(target->files[0], file_of(target)->fd);
-	backend_close(target);
+	backend_close(target, true);
 	assert_int_equal(OPEN(path, SETTINGS("offset=1K")), 0);
 	assert_int_equal(target->size, 10000 - 1024);
-	backend_close(target);
+	backend_close(target, true);
 	assert_int_equal(OPEN(path, SETTINGS("offset=1K", "size=2K")), 0);
 	assert_int_equal(target->size, 2048);
 }
@@ -345,7 +345,7 @@ static void each_cache_mode_makes_its_promises(void **state)
 		assert_int_equal(target->write_through, modes[i].through);
 		if (i)
 			assert_int_equal(target->dio_align, 0);
-		backend_close(target);
+		backend_close(target, true);
 	}
 	target = NULL;
 }

@@ -80,7 +80,7 @@ static int open_named(void **state)
 static int close_target(void **state)
 {
 	(void)state;
-	backend_close(target);
+	backend_close(target, true);
 	if (named_fd >= 0)
 		close(named_fd);
 	named_fd = -1;
@@ -332,7 +332,7 @@ static void a_named_file_keeps_its_data(void **state)
 {
 	(void)state;
 	write_bytes(PAGE, 1024, 'k');
-	backend_close(target);
+	backend_close(target, true);
 	assert_int_equal(open_mem(&target, NULL, named_path(), NULL), 0);
 	assert_int_equal(target->size, SIZE);
 	reads_as(0, PAGE, 0);

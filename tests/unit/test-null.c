@@ -36,7 +36,7 @@ static void it_has_the_size_that_is_asked(void **state)
 	assert_int_equal(target->nr_files, 0);
 	assert_true(target->discard_granularity > 0);
 	assert_true(target->write_zeroes);
-	backend_close(target);
+	backend_close(target, true);
 }
 
 static void the_size_is_required(void **state)
@@ -68,7 +68,7 @@ static void reads_are_zeros_whatever_was_written(void **state)
 	io.offset = 8192;
 	assert_int_equal(target->ops->submit(target, &io), UBLKD_DONE);
 	assert_memory_equal(data, zeros, sizeof(data));
-	backend_close(target);
+	backend_close(target, true);
 }
 
 static void everything_else_is_done_at_once(void **state)
@@ -81,7 +81,7 @@ static void everything_else_is_done_at_once(void **state)
 
 		assert_int_equal(target->ops->submit(target, &io), UBLKD_DONE);
 	}
-	backend_close(target);
+	backend_close(target, true);
 }
 
 int main(void)
