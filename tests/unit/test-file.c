@@ -162,8 +162,8 @@ static void a_window_beyond_the_end_is_too_small(void **state)
 
 	(void)state;
 	assert_int_equal(OPEN(path, SETTINGS("offset=4096", "size=4608")), -ENODATA);
-	assert_contains(said, "is too small: expected at least 8704 bytes for offset and size, "
-			      "got 8192");
+	assert_contains(said, "is too small: expected at least 4608 bytes behind offset 4096, "
+			      "got a size of 8192");
 	assert_int_equal(OPEN(path, SETTINGS("offset=12K")), -ENODATA);
 	assert_int_equal(OPEN(path, SETTINGS("size=8704")), -ENODATA);
 }
@@ -266,6 +266,32 @@ static void a_failed_create_leaves_no_file(void **state)
 	assert_int_equal(OPEN(path, SETTINGS("create=1M", "offset=2M")), -ENODATA);
 	assert_contains(said, "is too small");
 	assert_false(exists(path));
+}
+
+static void a_created_file_goes_with_a_device_that_never_came(void **state)
+{
+	const char *path = scratch_path("for-nothing");
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("create=1M")), 0);
+	assert_true(exists(path));
+	backend_close(target, false);
+	target = NULL;
+	assert_false(exists(path));
+}
+
+static void a_created_file_stays_when_it_was_used(void **state)
+{
+	const char *path = scratch_path("used");
+
+	(void)state;
+	assert_int_equal(OPEN(path, SETTINGS("create=1M")), 0);
+	backend_close(target, true);
+	assert_int_equal(OPEN(path, ), 0);
+	/* This one did not make it. */
+	backend_close(target, false);
+	target = NULL;
+	assert_true(exists(path));
 }
 
 static void a_created_file_may_be_used_from_an_offset_on(void **state)
@@ -485,6 +511,8 @@ int main(void)
 		TEST(create_makes_a_sparse_file_of_the_size),
 		TEST(create_does_not_touch_a_file_that_exists),
 		TEST(a_failed_create_leaves_no_file),
+		TEST(a_created_file_goes_with_a_device_that_never_came),
+		TEST(a_created_file_stays_when_it_was_used),
 		TEST(a_created_file_may_be_used_from_an_offset_on),
 		TEST(the_size_is_the_files_or_the_windows),
 		TEST(direct_io_is_used_or_its_absence_said),
