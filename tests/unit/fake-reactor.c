@@ -12,7 +12,7 @@
 
 struct bench bench;
 
-/* ---- ring.h ------------------------------------------------------------------ */
+/* ---- ring.h -------------------------------------------------------------- */
 
 unsigned ring_room(struct ring *ring)
 {
@@ -38,7 +38,7 @@ int ring_submit(struct ring *ring)
 	return bench.submit_result;
 }
 
-/* ---- reactor.h ----------------------------------------------------------------- */
+/* ---- reactor.h ----------------------------------------------------------- */
 
 void reactor_park(struct reactor *reactor, struct io *io)
 {
@@ -83,7 +83,7 @@ void reactor_report_failure(struct queue *queue, const struct ublkd_io *io, int 
 	bench.request_error = error;
 }
 
-/* ---- the bench ------------------------------------------------------------------- */
+/* ---- the bench ----------------------------------------------------------- */
 
 static int serve(struct ublkd_target *target, struct ublkd_io *io)
 {

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- stderr ---------------------------------------------------------------- */
+/* ---- stderr -------------------------------------------------------------- */
 
 static int real_stderr = -1;
 
@@ -48,7 +48,7 @@ void assert_contains_at(const char *text, const char *part, const char *file, in
 	_fail(file, line);
 }
 
-/* ---- processes --------------------------------------------------------------- */
+/* ---- processes ----------------------------------------------------------- */
 
 bool aborts(void (*act)(void *arg), void *arg)
 {
@@ -67,7 +67,7 @@ bool aborts(void (*act)(void *arg), void *arg)
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
 }
 
-/* ---- files --------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------- */
 
 static char scratch[4096];
 
@@ -117,7 +117,7 @@ int scratch_file(const char *name, uint64_t size)
 	return fd;
 }
 
-/* ---- chance -------------------------------------------------------------------- */
+/* ---- chance -------------------------------------------------------------- */
 
 uint32_t random_below(uint64_t *seed, uint32_t n)
 {

@@ -55,7 +55,7 @@ static struct ublk_params make_params(void)
 	return params;
 }
 
-/* ---- blocks ---------------------------------------------------------------------- */
+/* ---- blocks -------------------------------------------------------------- */
 
 static void the_size_is_rounded_down_to_blocks_and_that_is_said(void **state)
 {
@@ -142,7 +142,7 @@ static void the_physical_block_is_never_below_the_logical(void **state)
 	assert_int_equal(plan.physical_block, 16384);
 }
 
-/* ---- buffers --------------------------------------------------------------------- */
+/* ---- buffers ------------------------------------------------------------- */
 
 static void what_fits_the_budget_is_copied(void **state)
 {
@@ -166,7 +166,8 @@ static void what_exceeds_the_budget_shares_a_pool(void **state)
 	assert_int_equal(plan.data, DATA_GET_DATA);
 	assert_int_equal(plan.pool, 63);
 	assert_int_equal(plan.buffer_bytes, 126 * MIB);
-	assert_contains(said, "126M of locked I/O buffers: 2 queue(s) × a pool of 63 × 1M (get-data)");
+	assert_contains(said, "126M of locked I/O buffers: 2 queue(s) × a pool of 63 × 1M "
+			      "(get-data)");
 }
 
 static void without_get_data_the_budget_is_a_limit(void **state)
@@ -176,8 +177,8 @@ static void without_get_data_the_budget_is_a_limit(void **state)
 	config.max_io = MIB;
 	config.memory = 32 * MIB;
 	assert_int_equal(make_plan(~GET_DATA, 1), EXIT_USAGE);
-	assert_contains(said, "memory: expected at least 64M for 1 queue(s) × depth 64 × max-io 1M, "
-			      "got '32M'");
+	assert_contains(said, "memory: expected at least 64M for 1 queue(s) × depth 64 × "
+			      "max-io 1M, got '32M'");
 }
 
 static void a_mode_that_is_asked_for_is_not_changed(void **state)
@@ -228,7 +229,7 @@ static void the_budget_is_a_gigabyte_at_most_unless_given(void **state)
 	assert_in_range(plan.buffer_bytes, MIB, 1024 * MIB);
 }
 
-/* ---- parameters -------------------------------------------------------------------- */
+/* ---- parameters ---------------------------------------------------------- */
 
 static void the_basic_parameters_follow_the_plan(void **state)
 {

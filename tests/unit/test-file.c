@@ -15,7 +15,7 @@
 
 #define MIB (1u << 20)
 
-/* ---- the ring: notes what it is asked for -------------------------------------------- */
+/* ---- the ring: notes what it is asked for -------------------------------- */
 
 enum asked { NOTHING, RW, SYNC, FALLOCATE, DISCARD, ZEROS };
 
@@ -67,37 +67,36 @@ int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t at)
 	return note(ZEROS, file, 0, at);
 }
 
-/* ---- a target to try -------------------------------------------------------------------- */
+/* ---- a target to try ----------------------------------------------------- */
 
 static struct ublkd_target *target;
 static const char *said;
 
-/* path and "key=value" settings, up to a NULL; what is said is captured. */
-static int open_file(const struct ublkd_wish *wish, const char *path, const char *const *settings)
+/* args: the path, "key=value" settings, NULL. What is said is captured. */
+static int open_file(bool read_only, const char *const *args)
 {
+	const struct ublkd_wish wish = { .read_only = read_only };
 	struct file_config config = { 0 };
 	struct options options;
 	int ret;
 
 	capture_begin();
 	options_init(&options, file_options, &config);
-	options_set(&options, &file_options[0], path);
-	for (; *settings; settings++) {
-		size_t length = strcspn(*settings, "=");
+	options_set(&options, option_find(file_options, "path", strlen("path")), *args++);
+	for (; *args; args++) {
+		size_t length = strcspn(*args, "=");
 
-		options_set(&options, option_find(file_options, *settings, length),
-			    *settings + length + 1);
+		options_set(&options, option_find(file_options, *args, length), *args + length + 1);
 	}
 	target = NULL;
-	ret = backend_open(&target, &file_backend, &config, wish);
+	ret = backend_open(&target, &file_backend, &config, &wish);
 	options_free(&options);
 	said = capture_end();
 	return ret;
 }
 
-#define OPEN(path, ...) \
-	open_file(&(struct ublkd_wish){ 0 }, path, (const char *const[]){ __VA_ARGS__ NULL })
-#define SETTINGS(...) __VA_ARGS__,
+#define OPEN(...) open_file(false, (const char *const[]){ __VA_ARGS__, NULL })
+#define OPEN_READ_ONLY(...) open_file(true, (const char *const[]){ __VA_ARGS__, NULL })
 
 static int close_target(void **state)
 {
@@ -123,14 +122,14 @@ static bool exists(const char *path)
 	return !access(path, F_OK);
 }
 
-/* ---- what cannot be opened ---------------------------------------------------------------- */
+/* ---- what cannot be opened ----------------------------------------------- */
 
 static void a_missing_file_is_named_in_the_error(void **state)
 {
 	const char *path = scratch_path("missing");
 
 	(void)state;
-	assert_int_equal(OPEN(path, ), -ENOENT);
+	assert_int_equal(OPEN(path), -ENOENT);
 	assert_null(target);
 	assert_contains(said, "cannot open '");
 	assert_contains(said, path);
@@ -141,10 +140,9 @@ static void a_missing_file_is_named_in_the_error(void **state)
 static void a_directory_is_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(OPEN(scratch_path(""), ), -EISDIR);
+	assert_int_equal(OPEN(scratch_path("")), -EISDIR);
 	/* Read-only, it can be opened, and is still no backing. */
-	assert_int_equal(open_file(&(struct ublkd_wish){ .read_only = true }, scratch_path(""),
-				   (const char *const[]){ NULL }), -EISDIR);
+	assert_int_equal(OPEN_READ_ONLY(scratch_path("")), -EISDIR);
 	assert_contains(said, "expected a regular file or a block device");
 	assert_contains(said, "is a directory");
 }
@@ -152,7 +150,7 @@ static void a_directory_is_refused(void **state)
 static void a_character_device_is_refused(void **state)
 {
 	(void)state;
-	assert_int_equal(OPEN("/dev/null", ), -ENOTBLK);
+	assert_int_equal(OPEN("/dev/null"), -ENOTBLK);
 	assert_contains(said, "got '/dev/null', which is a character device");
 }
 
@@ -161,11 +159,11 @@ static void a_window_beyond_the_end_is_too_small(void **state)
 	const char *path = make_file("window", 8192);
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("offset=4096", "size=4608")), -ENODATA);
+	assert_int_equal(OPEN(path, "offset=4096", "size=4608"), -ENODATA);
 	assert_contains(said, "is too small: expected at least 4608 bytes behind offset 4096, "
 			      "got a size of 8192");
-	assert_int_equal(OPEN(path, SETTINGS("offset=12K")), -ENODATA);
-	assert_int_equal(OPEN(path, SETTINGS("size=8704")), -ENODATA);
+	assert_int_equal(OPEN(path, "offset=12K"), -ENODATA);
+	assert_int_equal(OPEN(path, "size=8704"), -ENODATA);
 }
 
 static void a_file_that_somebody_locked_is_busy(void **state)
@@ -176,12 +174,12 @@ static void a_file_that_somebody_locked_is_busy(void **state)
 
 	(void)state;
 	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
-	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), -EBUSY);
+	assert_int_equal(OPEN(path, "lock-timeout=0"), -EBUSY);
 	assert_contains(said, "is in use: another program holds a lock on it");
-	assert_int_equal(OPEN(path, SETTINGS("lock=no")), 0);
+	assert_int_equal(OPEN(path, "lock=no"), 0);
 	backend_close(target, true);
 	close(fd);
-	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), 0);
+	assert_int_equal(OPEN(path, "lock-timeout=0"), 0);
 }
 
 static void a_lock_that_goes_in_time_is_waited_for(void **state)
@@ -199,7 +197,7 @@ static void a_lock_that_goes_in_time_is_waited_for(void **state)
 		_exit(0); /* with the last reference to the lock */
 	}
 	close(fd);
-	assert_int_equal(OPEN(scratch_path("patience"), SETTINGS("lock-timeout=60")), 0);
+	assert_int_equal(OPEN(scratch_path("patience"), "lock-timeout=60"), 0);
 }
 
 static void two_servers_share_a_file_only_in_windows_apart(void **state)
@@ -208,30 +206,28 @@ static void two_servers_share_a_file_only_in_windows_apart(void **state)
 	struct ublkd_target *first;
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("size=8K")), 0);
+	assert_int_equal(OPEN(path, "size=8K"), 0);
 	first = target;
-	assert_int_equal(OPEN(path, SETTINGS("offset=4K", "size=8K", "lock-timeout=0")), -EBUSY);
-	assert_int_equal(OPEN(path, SETTINGS("offset=8K", "size=8K", "lock-timeout=0")), 0);
+	assert_int_equal(OPEN(path, "offset=4K", "size=8K", "lock-timeout=0"), -EBUSY);
+	assert_int_equal(OPEN(path, "offset=8K", "size=8K", "lock-timeout=0"), 0);
 	backend_close(first, true);
 }
 
 static void readers_share_a_lock(void **state)
 {
-	const struct ublkd_wish wish = { .read_only = true };
-	const char *const settings[] = { "lock-timeout=0", NULL };
 	const char *path = make_file("readers", 8192);
 	struct ublkd_target *first;
 
 	(void)state;
-	assert_int_equal(open_file(&wish, path, settings), 0);
+	assert_int_equal(OPEN_READ_ONLY(path, "lock-timeout=0"), 0);
 	first = target;
-	assert_int_equal(OPEN(path, SETTINGS("lock-timeout=0")), -EBUSY);
-	assert_int_equal(open_file(&wish, path, settings), 0);
+	assert_int_equal(OPEN(path, "lock-timeout=0"), -EBUSY);
+	assert_int_equal(OPEN_READ_ONLY(path, "lock-timeout=0"), 0);
 	assert_true(target->read_only);
 	backend_close(first, true);
 }
 
-/* ---- create ------------------------------------------------------------------------------- */
+/* ---- create -------------------------------------------------------------- */
 
 static void create_makes_a_sparse_file_of_the_size(void **state)
 {
@@ -239,7 +235,7 @@ static void create_makes_a_sparse_file_of_the_size(void **state)
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("create=64M", "cache=writeback")), 0);
+	assert_int_equal(OPEN(path, "create=64M", "cache=writeback"), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, 64 * MIB);
 	assert_true(st.st_blocks * 512 < MIB);
@@ -252,7 +248,7 @@ static void create_does_not_touch_a_file_that_exists(void **state)
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("create=1M")), -EEXIST);
+	assert_int_equal(OPEN(path, "create=1M"), -EEXIST);
 	assert_contains(said, "cannot create '");
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, 1000);
@@ -263,7 +259,7 @@ static void a_failed_create_leaves_no_file(void **state)
 	const char *path = scratch_path("too-short");
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("create=1M", "offset=2M")), -ENODATA);
+	assert_int_equal(OPEN(path, "create=1M", "offset=2M"), -ENODATA);
 	assert_contains(said, "is too small");
 	assert_false(exists(path));
 }
@@ -273,7 +269,7 @@ static void a_created_file_goes_with_a_device_that_never_came(void **state)
 	const char *path = scratch_path("for-nothing");
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("create=1M")), 0);
+	assert_int_equal(OPEN(path, "create=1M"), 0);
 	assert_true(exists(path));
 	backend_close(target, false);
 	target = NULL;
@@ -285,9 +281,9 @@ static void a_created_file_stays_when_it_was_used(void **state)
 	const char *path = scratch_path("used");
 
 	(void)state;
-	assert_int_equal(OPEN(path, SETTINGS("create=1M")), 0);
+	assert_int_equal(OPEN(path, "create=1M"), 0);
 	backend_close(target, true);
-	assert_int_equal(OPEN(path, ), 0);
+	assert_int_equal(OPEN(path), 0);
 	/* This one did not make it. */
 	backend_close(target, false);
 	target = NULL;
@@ -297,27 +293,27 @@ static void a_created_file_stays_when_it_was_used(void **state)
 static void a_created_file_may_be_used_from_an_offset_on(void **state)
 {
 	(void)state;
-	assert_int_equal(OPEN(scratch_path("offset"), SETTINGS("create=1M", "offset=4K")), 0);
+	assert_int_equal(OPEN(scratch_path("offset"), "create=1M", "offset=4K"), 0);
 	assert_int_equal(target->size, MIB - 4096);
 	assert_int_equal(file_of(target)->offset, 4096);
 }
 
-/* ---- what is found --------------------------------------------------------------------------- */
+/* ---- what is found ------------------------------------------------------- */
 
 static void the_size_is_the_files_or_the_windows(void **state)
 {
 	const char *path = make_file("sizes", 10000);
 
 	(void)state;
-	assert_int_equal(OPEN(path, ), 0);
+	assert_int_equal(OPEN(path), 0);
 	assert_int_equal(target->size, 10000);
 	assert_int_equal(target->nr_files, 1);
 	assert_int_equal(target->files[0], file_of(target)->fd);
 	backend_close(target, true);
-	assert_int_equal(OPEN(path, SETTINGS("offset=1K")), 0);
+	assert_int_equal(OPEN(path, "offset=1K"), 0);
 	assert_int_equal(target->size, 10000 - 1024);
 	backend_close(target, true);
-	assert_int_equal(OPEN(path, SETTINGS("offset=1K", "size=2K")), 0);
+	assert_int_equal(OPEN(path, "offset=1K", "size=2K"), 0);
 	assert_int_equal(target->size, 2048);
 }
 
@@ -328,7 +324,7 @@ static void direct_io_is_used_or_its_absence_said(void **state)
 	bool direct;
 
 	(void)state;
-	assert_int_equal(OPEN(path, ), 0);
+	assert_int_equal(OPEN(path), 0);
 	direct = fcntl(file_of(target)->fd, F_GETFL) & O_DIRECT;
 	assert_int_equal(target->dio_align != 0, direct);
 	assert_int_equal(strstr(said, "is served through the page cache: ") == NULL, direct);
@@ -365,7 +361,7 @@ static void each_cache_mode_makes_its_promises(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
-		assert_int_equal(OPEN(path, SETTINGS(modes[i].setting)), 0);
+		assert_int_equal(OPEN(path, modes[i].setting), 0);
 		assert_int_equal(target->volatile_cache, modes[i].cache);
 		assert_int_equal(target->fua, modes[i].fua);
 		assert_int_equal(target->write_through, modes[i].through);
@@ -381,8 +377,7 @@ static void a_read_only_wish_opens_for_reading_only(void **state)
 	const char *path = make_file("wish", MIB);
 
 	(void)state;
-	assert_int_equal(open_file(&(struct ublkd_wish){ .read_only = true }, path,
-				   (const char *const[]){ NULL }), 0);
+	assert_int_equal(OPEN_READ_ONLY(path), 0);
 	assert_true(target->read_only);
 	assert_int_equal(fcntl(file_of(target)->fd, F_GETFL) & O_ACCMODE, O_RDONLY);
 	assert_int_equal(target->discard_granularity, 0);
@@ -398,7 +393,7 @@ static void opening_changes_nothing_in_the_file(void **state)
 
 	(void)state;
 	assert_int_equal(stat(path, &before), 0);
-	assert_int_equal(OPEN(path, ), 0);
+	assert_int_equal(OPEN(path), 0);
 	assert_int_equal(stat(path, &after), 0);
 	assert_int_equal(after.st_size, before.st_size);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -408,7 +403,7 @@ static void opening_changes_nothing_in_the_file(void **state)
 		assert_int_equal(bytes[i], i % 251);
 }
 
-/* ---- what a request becomes -------------------------------------------------------------------- */
+/* ---- what a request becomes ---------------------------------------------- */
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define ZERO (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)

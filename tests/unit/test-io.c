@@ -41,7 +41,7 @@ static int close_bench(void **state)
 	return 0;
 }
 
-/* ---- what backends may do with a request ------------------------------------------------ */
+/* ---- what backends may do with a request --------------------------------- */
 
 static int use_ring(struct ublkd_io *io)
 {
@@ -83,7 +83,7 @@ static int fail_at_once(struct ublkd_io *io)
 	return -ENOSPC;
 }
 
-/* ---- what is to be seen ------------------------------------------------------------------- */
+/* ---- what is to be seen -------------------------------------------------- */
 
 static const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe)
 {
@@ -108,11 +108,11 @@ static void is_command(const struct io_uring_sqe *sqe, uint32_t command, unsigne
 /* The next SQE commits the tag with this result, and there is no other. */
 static void commits(unsigned tag, int32_t result)
 {
-	const void *addr = bench.shape.get_data ?
-				   (const void *)(uintptr_t)command_of(&bench.sqes[bench.seen])->addr :
-				   bench.ios[tag].buffer;
+	const struct io_uring_sqe *sqe = next_sqe();
+	uint64_t addr = command_of(sqe)->addr;
 
-	is_command(next_sqe(), UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result, addr);
+	is_command(sqe, UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result,
+		   bench.shape.get_data ? (void *)(uintptr_t)addr : bench.ios[tag].buffer);
 	assert_int_equal(sqes_left(), 0);
 	assert_int_equal(bench.ios[tag].state, IO_COMMIT);
 	assert_int_equal(bench.queue.stats.in_flight, 0);
@@ -137,7 +137,7 @@ static void is_rw(const struct io_uring_sqe *sqe, uint8_t opcode, unsigned file,
 	assert_int_equal(sqe->len, length);
 }
 
-/* ---- commands and descriptors ---------------------------------------------------------------- */
+/* ---- commands and descriptors -------------------------------------------- */
 
 static void a_fetch_names_queue_tag_and_buffer(void **state)
 {
@@ -282,7 +282,7 @@ static void a_failed_request_leaves_nothing_behind_for_the_next(void **state)
 	assert_int_equal(bench.failed_requests, 1);
 }
 
-/* ---- SQEs of the backend ------------------------------------------------------------------------ */
+/* ---- SQEs of the backend ------------------------------------------------- */
 
 static void a_read_moves_the_range_between_file_and_buffer(void **state)
 {
@@ -399,7 +399,7 @@ static void zeros_are_written_in_pieces(void **state)
 	assert_int_equal(bench.queue.stats.short_parts, 0);
 }
 
-/* ---- results of the ring ---------------------------------------------------------------------------- */
+/* ---- results of the ring ------------------------------------------------- */
 
 static void a_short_read_is_continued_from_where_it_ended(void **state)
 {
@@ -629,7 +629,7 @@ static void the_first_error_of_the_parts_is_the_requests(void **state)
 	commits(0, -ENOSPC);
 }
 
-/* ---- requests that the backend keeps -------------------------------------------------------------------- */
+/* ---- requests that the backend keeps ------------------------------------- */
 
 static void a_kept_request_is_committed_when_it_is_completed(void **state)
 {
@@ -649,7 +649,7 @@ static void a_kept_request_is_committed_when_it_is_completed(void **state)
 	commits(0, 4096);
 }
 
-/* ---- no room in the ring ---------------------------------------------------------------------------------- */
+/* ---- no room in the ring ------------------------------------------------- */
 
 static void a_full_ring_is_submitted_before_anybody_waits(void **state)
 {
@@ -793,7 +793,7 @@ static void a_submit_that_fails_makes_no_room(void **state)
 	commits(0, 4096);
 }
 
-/* ---- get-data mode ------------------------------------------------------------------------------------------ */
+/* ---- get-data mode ------------------------------------------------------- */
 
 static void want_data(unsigned tag, uint32_t sectors)
 {
@@ -942,7 +942,7 @@ static void a_write_that_is_refused_after_its_data_came_returns_the_buffer(void 
 	assert_int_equal(bench.queue.buffers.nr_free, 2);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------- */
 
 static void a_draining_reactor_fails_what_arrives(void **state)
 {
@@ -1055,7 +1055,7 @@ static void a_command_that_the_driver_refuses_ends_the_reactor(void **state)
 	assert_contains(bench.failure_text, "tag 1: the driver refused the COMMIT_AND_FETCH_REQ");
 }
 
-/* ---- our own mistakes ---------------------------------------------------------------------------------------- */
+/* ---- our own mistakes ---------------------------------------------------- */
 
 static void fetch_again(void *arg)
 {
@@ -1165,7 +1165,7 @@ static void backends_that_break_the_contract_are_caught(void **state)
 	assert_false(aborts(serve_with, &good));
 }
 
-/* ---- counters and names ----------------------------------------------------------------------------------------- */
+/* ---- counters and names -------------------------------------------------- */
 
 static void requests_are_counted(void **state)
 {
@@ -1205,7 +1205,7 @@ static void operations_have_names(void **state)
 	assert_string_equal(io_op_name(UBLKD_OP_COUNT), "unknown operation");
 }
 
-/* ---- any sequence of short results --------------------------------------------------------------------------------- */
+/* ---- any sequence of short results --------------------------------------- */
 
 #define FILE_MAX 65536u
 

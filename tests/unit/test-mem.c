@@ -18,7 +18,7 @@
 #define PAGE 4096u
 #define SIZE (64 * PAGE + 512) /* the last page is not a whole one */
 
-/* ---- a target to try ---------------------------------------------------------------- */
+/* ---- a target to try ----------------------------------------------------- */
 
 /* An option is left out by a NULL value. 0 and *target, or -errno. */
 static int open_mem(struct ublkd_target **target, const char *size, const char *path,
@@ -142,7 +142,7 @@ static uint64_t memory_used(void)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-/* ---- both kinds -------------------------------------------------------------------- */
+/* ---- both kinds ---------------------------------------------------------- */
 
 static void what_was_never_written_reads_as_zeros_and_takes_no_memory(void **state)
 {
@@ -284,7 +284,7 @@ static void any_sequence_of_requests_equals_an_array(void **state)
 	free(data);
 }
 
-/* ---- anonymous memory ------------------------------------------------------------------ */
+/* ---- anonymous memory ---------------------------------------------------- */
 
 static void it_promises_what_it_can_do(void **state)
 {
@@ -328,7 +328,7 @@ static void anonymous_memory_needs_a_size(void **state)
 	assert_null(target);
 }
 
-/* ---- a named file ------------------------------------------------------------------------ */
+/* ---- a named file -------------------------------------------------------- */
 
 static void a_named_file_keeps_its_data(void **state)
 {
@@ -485,7 +485,8 @@ int main(void)
 		BOTH(any_sequence_of_requests_equals_an_array),
 		BOTH(it_promises_what_it_can_do),
 		ANONYMOUS(the_memory_cannot_be_truncated),
-		cmocka_unit_test_teardown(a_large_sparse_memory_takes_what_is_written, close_target),
+		cmocka_unit_test_teardown(a_large_sparse_memory_takes_what_is_written,
+					  close_target),
 		cmocka_unit_test(anonymous_memory_needs_a_size),
 		NAMED(a_named_file_keeps_its_data),
 		UNOPENED(a_named_file_of_another_size_is_refused),

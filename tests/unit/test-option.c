@@ -26,7 +26,8 @@ static const char *const words[] = { "red", "green", "blue", NULL };
 static const struct ublkd_option table[] = {
 	{ .name = "boolean", .type = UBLKD_OPT_BOOL, .offset = AT(boolean), .preset = "yes",
 	  .arg = "BOOL", .help = "a truth" },
-	{ .name = "flag", .type = UBLKD_OPT_BOOL, .offset = AT(flag), .flag = true, .help = "a flag" },
+	{ .name = "flag", .type = UBLKD_OPT_BOOL, .offset = AT(flag), .flag = true,
+	  .help = "a flag" },
 	{ .name = "number", .type = UBLKD_OPT_UINT, .offset = AT(number), .min = 3, .max = 12,
 	  .step = 3, .preset = "6", .arg = "N", .help = "a number" },
 	{ .name = "open-number", .type = UBLKD_OPT_UINT, .offset = AT(open_number), .min = 2,
@@ -154,7 +155,8 @@ static void errors_say_what_was_expected_and_given(void **state)
 		"ublkd: size: expected a size of 4K…1M, a multiple of 4K, got '512'\n");
 	refuses("size", "5000",
 		"ublkd: size: expected a size of 4K…1M, a multiple of 4K, got '5000'\n");
-	refuses("size", "2M", "ublkd: size: expected a size of 4K…1M, a multiple of 4K, got '2M'\n");
+	refuses("size", "2M",
+		"ublkd: size: expected a size of 4K…1M, a multiple of 4K, got '2M'\n");
 	refuses("open-size", "big",
 		"ublkd: open-size: expected a size such as 512, 64K or 1.5G, got 'big'\n");
 	refuses("text", "", "ublkd: text: expected a text that is not empty, got ''\n");

@@ -19,7 +19,7 @@ const struct command *command_find(const char *name)
 	return strcmp(name, "run") ? NULL : &run_command;
 }
 
-/* ---- the command line ----------------------------------------------------------------- */
+/* ---- the command line ---------------------------------------------------- */
 
 static const char *said;
 
@@ -36,10 +36,12 @@ static int run_with(const char *const *args)
 	return status;
 }
 
+#define RUN(...) run_with((const char *const[]){ __VA_ARGS__, NULL })
+
 /* Fails unless these arguments are a wrong usage for which just this is said. */
 #define REFUSES(text, ...) \
 	do { \
-		assert_int_equal(run_with((const char *const[]){ __VA_ARGS__, NULL }), EXIT_USAGE); \
+		assert_int_equal(RUN(__VA_ARGS__), EXIT_USAGE); \
 		assert_string_equal(said, "ublkd: " text "\n"); \
 	} while (0)
 
@@ -108,7 +110,7 @@ static void an_owner_is_a_name_or_a_number(void **state)
 	assert_int_equal(gid, 7654321);
 }
 
-/* ---- the tables ------------------------------------------------------------------------- */
+/* ---- the tables ---------------------------------------------------------- */
 
 static void check_table(const struct ublkd_option *table, void *values)
 {
@@ -192,7 +194,7 @@ static void backends_are_found_by_their_names(void **state)
 	assert_null(backend_find("fil"));
 }
 
-/* ---- the manual --------------------------------------------------------------------------- */
+/* ---- the manual ---------------------------------------------------------- */
 
 static char *read_manual(void)
 {
