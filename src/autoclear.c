@@ -86,13 +86,13 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 	read_events(container_of(watcher, struct autoclear, on_event));
 }
 
-static void probed(struct helper *probe, bool success)
+static void probed(struct helper *probe, int status)
 {
 	struct autoclear *watch = container_of(probe, struct autoclear, probe);
 
 	watch->probing = false;
 	read_events(watch);
-	if (success && !watch->opens)
+	if (!status && !watch->opens)
 		watch->unused(watch);
 }
 
@@ -108,7 +108,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
 		return;
 	watch->quiet = false;
 	watch->probe.done = probed;
-	watch->probing = !helper_start(&watch->probe, loop, HELPER_PROBE, watch->node,
+	watch->probing = !helper_start(&watch->probe, loop,
+				       (const char *const[]){ HELPER_PROBE, watch->node, NULL },
 				       PROBE_SECONDS);
 }
 

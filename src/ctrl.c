@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -186,16 +187,13 @@ static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
 	}
 }
 
-void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
+static void fill_sqe(struct io_uring_sqe *sqe, int fd, const struct ctrl_command *command)
 {
-	struct io_uring_sqe *sqe = ring_sqe(&ctrl->ring);
 	struct ublk_ctrl_cmd *cmd = (void *)sqe->cmd;
 
-	command->ctrl = ctrl;
-	command->pending = true;
 	memset(sqe->cmd, 0, 80); /* the second half, which ring_sqe() leaves */
 	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = ctrl->fd;
+	sqe->fd = fd;
 	sqe->cmd_op = command->op;
 	*cmd = (struct ublk_ctrl_cmd){
 		.dev_id = command->dev_id,
@@ -204,11 +202,82 @@ void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
 		.len = command->length,
 		.data = command->data,
 	};
+}
+
+/* Adding and starting disks, and taking them down, waits for their I/O. */
+static bool waits_for_io(uint32_t op)
+{
+	return op == UBLK_CMD_START_DEV || op == UBLK_CMD_STOP_DEV ||
+	       op == UBLK_CMD_TRY_STOP_DEV || op == UBLK_CMD_DEL_DEV;
+}
+
+static void helper_done(struct helper *helper, int status)
+{
+	struct ctrl_command *command = container_of(helper, struct ctrl_command, helper);
+
+	command_done(command, status < 0 ? -EINTR : -status);
+}
+
+static int issue_by_helper(struct ctrl_command *command)
+{
+	char op[16], id[16], data[24];
+
+	snprintf(op, sizeof(op), "%" PRIu32, command->op);
+	snprintf(id, sizeof(id), "%" PRIu32, command->dev_id);
+	snprintf(data, sizeof(data), "%" PRIu64, command->data);
+	command->helper.done = helper_done;
+	return helper_start(&command->helper, command->ctrl->loop,
+			    (const char *const[]){ HELPER_CONTROL, op, id, data, NULL }, 0);
+}
+
+static void issue_by_ring(struct ctrl_command *command)
+{
+	struct ring *ring = &command->ctrl->ring;
+	struct io_uring_sqe *sqe = ring_sqe(ring);
+
+	fill_sqe(sqe, command->ctrl->fd, command);
 	io_uring_sqe_set_data(sqe, command);
+	while (ring_submit(ring) == -EINTR)
+		;
+}
+
+void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
+{
+	command->ctrl = ctrl;
+	command->pending = true;
 	ev_timer_init(&command->timer, on_deadline, command->deadline, command->deadline);
 	ev_timer_start(ctrl->loop, &command->timer);
-	while (ring_submit(&ctrl->ring) == -EINTR)
-		;
+	command->helped = waits_for_io(command->op) && !issue_by_helper(command);
+	if (!command->helped)
+		issue_by_ring(command);
+}
+
+void ctrl_abandon(struct ctrl_command *command)
+{
+	ev_timer_stop(command->ctrl->loop, &command->timer);
+	if (command->helped)
+		helper_abandon(&command->helper);
+	command->pending = false;
+}
+
+int ctrl_run(uint32_t op, uint32_t dev_id, uint64_t data)
+{
+	const struct ctrl_command command = { .op = op, .dev_id = dev_id, .data = data };
+	_cleanup_fd_ int fd = open(CONTROL_NODE, O_RDWR | O_CLOEXEC);
+	struct io_uring_cqe *cqe;
+	struct ring ring;
+	int ret = fd < 0 ? -errno : ring_open(&ring, 1, RING_PLAIN, IORING_SETUP_SQE128);
+
+	if (ret)
+		return ret;
+	fill_sqe(ring_sqe(&ring), fd, &command);
+	ret = io_uring_submit_and_wait(&ring.uring, 1);
+	if (ret >= 0)
+		ret = io_uring_wait_cqe(&ring.uring, &cqe);
+	if (!ret)
+		ret = cqe->res;
+	ring_close(&ring);
+	return ret;
 }
 
 int ctrl_open(struct ctrl *ctrl, struct ev_loop *loop)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The control device: every command to the driver goes through
- * ctrl_issue(), asynchronously, with a deadline. Main thread only.
+ * ctrl_issue(), asynchronously, with a deadline. Commands that can wait for
+ * I/O are run by a helper process (helper.h says why), the others by a ring
+ * of our own. Main thread only.
  */
 #ifndef CTRL_H
 #define CTRL_H
@@ -10,6 +12,7 @@
 
 #include <ublkd/ublk_abi.h>
 
+#include "helper.h"
 #include "ring.h"
 
 struct ctrl {
@@ -36,7 +39,8 @@ struct ctrl_command {
 
 	struct ctrl *ctrl; /* ctrl.c's from here on */
 	ev_timer timer;
-	bool pending;
+	struct helper helper;
+	bool pending, helped;
 };
 
 /*
@@ -48,6 +52,15 @@ void ctrl_close(struct ctrl *ctrl);
 
 /* done() is called from the loop, never from here. */
 void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command);
+
+/*
+ * Stops waiting for a pending command; done() is not called. What it has
+ * begun in the driver stays begun.
+ */
+void ctrl_abandon(struct ctrl_command *command);
+
+/* The helper's side: runs a command without a buffer, and waits. Its result. */
+int ctrl_run(uint32_t op, uint32_t dev_id, uint64_t data);
 
 const char *ctrl_op_name(uint32_t op);
 /* Logs that the command failed: device, command, errno and the likely cause. */

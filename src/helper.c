@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "helper.h"
 
-#include <dirent.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/blkpg.h>
@@ -14,20 +14,15 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "ctrl.h"
 #include "exit.h"
 #include "log.h"
 #include "util/macros.h"
+#include "util/parse.h"
 
 extern char **environ;
 
 /* ---- the server's side ------------------------------------------------------ */
-
-static void finish(struct helper *helper, bool success)
-{
-	ev_child_stop(helper->loop, &helper->child);
-	ev_timer_stop(helper->loop, &helper->timer);
-	helper->done(helper, success);
-}
 
 static void on_exit_status(struct ev_loop *loop, ev_child *watcher, int events)
 {
@@ -35,7 +30,9 @@ static void on_exit_status(struct ev_loop *loop, ev_child *watcher, int events)
 
 	(void)loop;
 	(void)events;
-	finish(helper, WIFEXITED(watcher->rstatus) && WEXITSTATUS(watcher->rstatus) == 0);
+	ev_child_stop(helper->loop, &helper->child);
+	ev_timer_stop(helper->loop, &helper->timer);
+	helper->done(helper, WIFEXITED(watcher->rstatus) ? WEXITSTATUS(watcher->rstatus) : -1);
 }
 
 static void on_deadline(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -45,7 +42,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *watcher, int events)
 	(void)loop;
 	(void)events;
 	helper_abandon(helper);
-	helper->done(helper, false);
+	helper->done(helper, -1);
 }
 
 void helper_abandon(struct helper *helper)
@@ -55,21 +52,45 @@ void helper_abandon(struct helper *helper)
 	ev_timer_stop(helper->loop, &helper->timer);
 }
 
-int helper_start(struct helper *helper, struct ev_loop *loop, const char *verb, const char *node,
+/* With the signals that stop us blocked, and in a group that no terminal signals. */
+static int spawn(pid_t *pid, char *const *argv)
+{
+	posix_spawnattr_t attr;
+	sigset_t stops;
+	int ret;
+
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGHUP);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+	posix_spawnattr_setsigmask(&attr, &stops);
+	ret = -posix_spawn(pid, "/proc/self/exe", NULL, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	return ret;
+}
+
+int helper_start(struct helper *helper, struct ev_loop *loop, const char *const *args,
 		 double deadline)
 {
-	char *argv[] = { "ublkd", "--helper", (char *)(uintptr_t)verb, (char *)(uintptr_t)node,
-			 NULL };
+	char *argv[2 + HELPER_ARGS + 1] = { "ublkd", "--helper" };
 	pid_t pid;
-	int ret = -posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ);
+	int ret;
 
+	for (unsigned i = 0; args[i]; i++) {
+		assert(i < HELPER_ARGS);
+		argv[2 + i] = (char *)(uintptr_t)args[i];
+	}
+	ret = spawn(&pid, argv);
 	if (ret)
 		return ret;
 	helper->loop = loop;
 	ev_child_init(&helper->child, on_exit_status, pid, 0);
 	ev_child_start(loop, &helper->child);
 	ev_timer_init(&helper->timer, on_deadline, deadline, 0);
-	ev_timer_start(loop, &helper->timer);
+	if (deadline > 0)
+		ev_timer_start(loop, &helper->timer);
 	return 0;
 }
 
@@ -125,25 +146,39 @@ static int drop_partitions(int fd)
 	return 0;
 }
 
-int helper_main(int argc, char **argv)
+static int control(char **args)
 {
-	_cleanup_fd_ int fd = -1;
-	int ret = -EINVAL, flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+	uint64_t op, id, data;
+	int ret;
 
-	if (argc != 4)
+	if (parse_uint(args[0], &op) || parse_uint(args[1], &id) || parse_uint(args[2], &data))
 		return EXIT_USAGE;
-	if (!strcmp(argv[2], HELPER_PROBE))
-		flags |= O_EXCL;
-	fd = open(argv[3], flags);
+	ret = ctrl_run((uint32_t)op, (uint32_t)id, data);
+	return ret < 0 ? -ret : 0;
+}
+
+static int on_node(const char *verb, const char *node)
+{
+	bool probe = !strcmp(verb, HELPER_PROBE);
+	_cleanup_fd_ int fd = open(node, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (probe ? O_EXCL : 0));
+	int ret = 0;
+
 	if (fd < 0)
 		return EXIT_RUNTIME;
-	if (!strcmp(argv[2], HELPER_RESCAN))
+	if (!strcmp(verb, HELPER_RESCAN))
 		ret = rescan(fd);
-	else if (!strcmp(argv[2], HELPER_DROP))
+	else if (!strcmp(verb, HELPER_DROP))
 		ret = drop_partitions(fd);
-	else if (!strcmp(argv[2], HELPER_PROBE))
-		ret = 0;
+	else if (!probe)
+		return EXIT_USAGE;
 	if (ret)
-		ublkd_error("%s of '%s': %s", argv[2], argv[3], strerror(-ret));
+		ublkd_error("%s of '%s': %s", verb, node, strerror(-ret));
 	return ret ? EXIT_RUNTIME : EXIT_DONE;
+}
+
+int helper_main(int argc, char **argv)
+{
+	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
+		return control(argv + 3);
+	return argc == 4 ? on_node(argv[2], argv[3]) : EXIT_USAGE;
 }

@@ -1,36 +1,43 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Opening the block device that we serve can wait for our own reactors, and
- * holding it open while we exit can deadlock. So no thread of ours does:
- * what needs an open is done by a process of its own, which shares nothing
- * with us, and may get stuck without harm.
+ * What may wait for I/O that our own reactors serve is not for this process.
+ * Holding the block device open while we exit can deadlock; so can a control
+ * command such as STOP_DEV: killed, we could not end before the command does,
+ * which waits for requests that only our end gives up. So a process of its
+ * own does these, which shares nothing with us and may get stuck without
+ * harm. Signals to stop do not reach it.
  */
 #ifndef HELPER_H
 #define HELPER_H
 
 #include <ev.h>
-#include <stdbool.h>
 
 /* Main thread, and only with libev's default loop (child watchers). */
 struct helper {
-	void (*done)(struct helper *helper, bool success); /* no success: failed or too late */
+	/* status: its exit status; -1: it was killed or came too late. */
+	void (*done)(struct helper *helper, int status);
 	struct ev_loop *loop;
 	ev_child child;
 	ev_timer timer;
 };
 
-#define HELPER_RESCAN "rescan"           /* read the partition table */
-#define HELPER_DROP "drop-partitions"    /* forget the partitions */
-#define HELPER_PROBE "probe-use"         /* fails while something has claimed the device */
+#define HELPER_RESCAN "rescan"        /* NODE: read the partition table */
+#define HELPER_DROP "drop-partitions" /* NODE: forget the partitions */
+#define HELPER_PROBE "probe-use"      /* NODE: fails while something has claimed the device */
+#define HELPER_CONTROL "control"      /* OP ID DATA: a control command; exits with its errno */
 
-/* Starts the helper on a device node. 0, and done() follows, or -errno. */
-int helper_start(struct helper *helper, struct ev_loop *loop, const char *verb, const char *node,
+#define HELPER_ARGS 4
+
+/*
+ * Starts it with a verb and its arguments, NULL behind them. deadline in
+ * seconds, 0: none. 0, and done() follows, or -errno.
+ */
+int helper_start(struct helper *helper, struct ev_loop *loop, const char *const *args,
 		 double deadline);
-
 /* Kills it; done() is not called. */
 void helper_abandon(struct helper *helper);
 
-/* The process itself: "ublkd --helper VERB NODE". */
+/* The process itself: "ublkd --helper VERB ARGUMENT…". */
 int helper_main(int argc, char **argv);
 
 #endif

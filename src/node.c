@@ -121,11 +121,11 @@ static int set_permissions(const struct node *node)
 	return 0;
 }
 
-static void scanned(struct helper *helper, bool success)
+static void scanned(struct helper *helper, int status)
 {
 	struct node *node = container_of(helper, struct node, helper);
 
-	if (!success)
+	if (status)
 		ublkd_note("the partitions of '%s' could not be %s", node->path,
 			   node->partscan ? "scanned" : "dropped");
 	wait_for(node, WAIT_PARTITIONS, UDEV_SECONDS);
@@ -143,9 +143,10 @@ static void scan(struct node *node)
 	node->step = WAIT_SCAN;
 	node->helper.done = scanned;
 	ret = helper_start(&node->helper, node->loop,
-			   node->partscan ? HELPER_RESCAN : HELPER_DROP, node->path, SCAN_SECONDS);
+			   (const char *const[]){ node->partscan ? HELPER_RESCAN : HELPER_DROP,
+						  node->path, NULL }, SCAN_SECONDS);
 	if (ret)
-		scanned(&node->helper, false);
+		scanned(&node->helper, -1);
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)

@@ -9,6 +9,7 @@
 #define NODE_H
 
 #include <ev.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
