@@ -132,8 +132,9 @@ static int open_named(struct mem *m, const struct mem_config *c)
 	m->fd = open(c->path, O_RDWR | O_CLOEXEC);
 	if (m->fd < 0 && errno == ENOENT && c->size) {
 		m->fd = open(c->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
-		if (m->fd >= 0)
-			m->created = strdup(c->path);
+		m->created = m->fd < 0 ? NULL : strdup(c->path);
+		if (m->fd >= 0 && !m->created)
+			unlink(c->path);
 	}
 	if (m->fd < 0) {
 		ublkd_error("cannot open '%s': %s%s", c->path, strerror(errno),
@@ -277,6 +278,26 @@ static int map_write(struct mem *m, const uint8_t *data, uint64_t at, uint64_t e
 	return ret;
 }
 
+/* Gives pages back. Those that the kernel does not take are zeroed in place. */
+static void map_free(struct mem *m, uint64_t first, uint64_t last)
+{
+	for (uint64_t at = first * m->page, end = last * m->page; at < end;) {
+		bool present;
+		uint64_t until = alike_until(m, at, end, &present);
+
+		if (present) {
+			/* The bits first: who sees one finds memory behind it. */
+			set_present(m, at / m->page, until / m->page - 1, false);
+			if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
+				      (off_t)(until - at))) {
+				memset(m->map + at, 0, until - at);
+				set_present(m, at / m->page, until / m->page - 1, true);
+			}
+		}
+		at = until;
+	}
+}
+
 /* Whole pages are given back, parts of pages at both ends are cleared. */
 static int map_zero(struct mem *m, uint64_t at, uint64_t end, bool keep)
 {
@@ -290,13 +311,8 @@ static int map_zero(struct mem *m, uint64_t at, uint64_t end, bool keep)
 			memset(m->map + at, 0, end - at);
 		return ret;
 	}
-	if (first < last) {
-		/* Before the memory goes: a reader that sees the bit finds zeros or old data. */
-		set_present(m, first, last - 1, false);
-		if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			      (off_t)(first * m->page), (off_t)((last - first) * m->page)))
-			return -errno;
-	}
+	if (first < last)
+		map_free(m, first, last);
 	while (at < end) {
 		uint64_t until = alike_until(m, at, end, &present);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -38,7 +39,7 @@ static void log_write(enum log_level level, const char *format, va_list args)
 	static const int priorities[] = { LOG_ERR, LOG_NOTICE, LOG_DEBUG };
 	char line[1024];
 	size_t used;
-	int ret;
+	int ret, error = errno; /* callers log first and return -errno then */
 
 	if (level == LOG_LEVEL_DEBUG && !logger.verbose)
 		return;
@@ -49,12 +50,12 @@ static void log_write(enum log_level level, const char *format, va_list args)
 	used = MIN(used + (size_t)ret, sizeof(line) - 2);
 	if (logger.syslog) {
 		syslog(priorities[level], "%s", line);
-		return;
+	} else {
+		line[used++] = '\n';
+		/* A log that cannot be written has nowhere to be reported. */
+		ret = (int)write(STDERR_FILENO, line, used);
 	}
-	line[used++] = '\n';
-	/* A log that cannot be written has nowhere to be reported. */
-	if (write(STDERR_FILENO, line, used) < 0)
-		return;
+	errno = error;
 }
 
 void log_message(enum log_level level, const char *format, ...)

@@ -84,10 +84,11 @@ int parse_size(const char *text, uint64_t *out)
 		return -ERANGE;
 	whole <<= shift;
 	if (fraction) {
-		/* Below 10^6 * 2^40 up to T; larger units cannot be exact anyway. */
-		if (shift > 40 || (fraction << shift) % scale)
+		__extension__ unsigned __int128 bytes = (unsigned __int128)fraction << shift;
+
+		if (bytes % scale)
 			return -EINVAL;
-		whole += (fraction << shift) / scale;
+		whole += (uint64_t)(bytes / scale);
 	}
 	*out = whole;
 	return 0;
@@ -129,7 +130,7 @@ int parse_mode(const char *text, uint32_t *out)
 
 int parse_cpu_list(const char *text, void (*visit)(void *arg, unsigned cpu), void *arg)
 {
-	do {
+	for (;;) {
 		uint64_t first, last;
 		int ret = take_uint(&text, &first);
 
@@ -148,8 +149,11 @@ int parse_cpu_list(const char *text, void (*visit)(void *arg, unsigned cpu), voi
 			return -ERANGE;
 		for (; visit && first <= last; first++)
 			visit(arg, (unsigned)first);
-	} while (*text == ',' && *++text);
-	return *text ? -EINVAL : 0;
+		if (!*text)
+			return 0;
+		if (*text++ != ',')
+			return -EINVAL;
+	}
 }
 
 const char *format_size(char buffer[SIZE_TEXT_MAX], uint64_t bytes)

@@ -25,7 +25,7 @@ int parse_mode(const char *text, uint32_t *out);
  */
 int parse_cpu_list(const char *text, void (*visit)(void *arg, unsigned cpu), void *arg);
 
-/* "4K", "1.5G", "1000": the shortest exact form with a binary suffix. */
+/* "4K", "1536M", "1000": in the largest binary unit that gives a whole number. */
 #define SIZE_TEXT_MAX 24
 const char *format_size(char buffer[SIZE_TEXT_MAX], uint64_t bytes);
 
