@@ -36,7 +36,7 @@ struct file {
 	int fd;
 	uint64_t offset;  /* of the device's first byte */
 	bool block;       /* a block device, not a regular file */
-	bool punch, zero; /* fallocate can punch holes, zero a range */
+	bool punch;       /* fallocate can punch holes */
 	char *created;    /* the path, if open made the file */
 };
 
@@ -198,23 +198,59 @@ static int find_size(struct file *f, const struct file_config *c, const struct u
 	return 0;
 }
 
+/* ---- what lies beneath ---------------------------------------------------------- */
+
+/* An attribute of the disk that a device number belongs to, or of its disk. */
+static bool queue_attribute(dev_t device, const char *name, uint64_t *value)
+{
+	static const char *const places[] = { "", "../" };
+	char path[128];
+
+	for (unsigned i = 0; i < 2; i++) {
+		FILE *file;
+		int got;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/%s", major(device),
+			 minor(device), places[i], name);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		got = fscanf(file, "%" SCNu64, value);
+		fclose(file);
+		return got == 1;
+	}
+	return false;
+}
+
 /* ---- direct I/O --------------------------------------------------------------- */
 
-/* What direct I/O must be aligned to; 0: there is none. */
-static uint32_t direct_alignment(const struct file *f)
+/*
+ * What direct I/O must be aligned to in the file, where 0 says that there is
+ * none, and in memory.
+ */
+static uint32_t direct_alignment(const struct file *f, uint32_t *memory)
 {
 	uint32_t align = 512;
 	int sectors;
+	struct stat st;
+	uint64_t mask;
 
-	if (f->block)
+	*memory = 512;
+	if (f->block) {
+		if (!fstat(f->fd, &st) && queue_attribute(st.st_rdev, "dma_alignment", &mask) &&
+		    mask < 4096)
+			*memory = (uint32_t)mask + 1;
 		return ioctl(f->fd, BLKSSZGET, &sectors) ? 0 : (uint32_t)sectors;
+	}
 #ifdef HAVE_STATX_DIOALIGN
 	{
 		struct statx stx;
 
 		if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) &&
-		    stx.stx_mask & STATX_DIOALIGN)
+		    stx.stx_mask & STATX_DIOALIGN) {
 			align = stx.stx_dio_offset_align;
+			*memory = stx.stx_dio_mem_align;
+		}
 	}
 #endif
 	return align;
@@ -246,7 +282,7 @@ static int set_direct(int fd, bool on)
 static void try_direct(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
 {
 	uint32_t block = wish->block_size ? wish->block_size : 512;
-	uint32_t align = direct_alignment(f);
+	uint32_t memory, align = direct_alignment(f, &memory);
 	char reason[96];
 
 	if (!align)
@@ -265,6 +301,7 @@ static void try_direct(struct file *f, const struct file_config *c, const struct
 		reason[0] = 0;
 	if (!reason[0]) {
 		f->target.dio_align = align;
+		f->target.dma_align = memory;
 		return;
 	}
 	set_direct(f->fd, false);
@@ -280,29 +317,7 @@ static void choose_cache(struct file *f, const struct file_config *c, const stru
 	f->target.write_through = c->cache == CACHE_WRITETHROUGH;
 }
 
-/* ---- what lies beneath ---------------------------------------------------------- */
-
-/* An attribute of the disk that a device number belongs to, or of its disk. */
-static bool queue_attribute(dev_t device, const char *name, uint64_t *value)
-{
-	static const char *const places[] = { "", "../" };
-	char path[128];
-
-	for (unsigned i = 0; i < 2; i++) {
-		FILE *file;
-		int got;
-
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%squeue/%s", major(device),
-			 minor(device), places[i], name);
-		file = fopen(path, "re");
-		if (!file)
-			continue;
-		got = fscanf(file, "%" SCNu64, value);
-		fclose(file);
-		return got == 1;
-	}
-	return false;
-}
+/* ---- what the device is like -------------------------------------------------- */
 
 static uint32_t hint(uint64_t bytes)
 {
@@ -310,15 +325,12 @@ static uint32_t hint(uint64_t bytes)
 }
 
 /* Asked of a range behind the end, so that it changes nothing. */
-static bool fallocate_works(int fd, int mode)
+static bool punching_works(int fd, off_t size)
 {
-	struct stat st;
-	off_t beyond;
+	int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	off_t beyond = (size + 0xfffff) & ~(off_t)0xfffff;
 
-	if (fstat(fd, &st))
-		return false;
-	beyond = (st.st_size + 0xfffff) & ~(off_t)0xfffff;
-	return !fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, beyond, 1 << 16) || errno != EOPNOTSUPP;
+	return !fallocate(fd, mode, beyond, 1 << 16) || errno != EOPNOTSUPP;
 }
 
 static void describe_regular(struct file *f)
@@ -334,12 +346,9 @@ static void describe_regular(struct file *f)
 		t->rotational = value;
 	if (t->read_only)
 		return;
-	f->punch = fallocate_works(f->fd, FALLOC_FL_PUNCH_HOLE);
-	f->zero = fallocate_works(f->fd, FALLOC_FL_ZERO_RANGE);
-	if (f->zero && f->punch)
-		fallocate_works(f->fd, FALLOC_FL_PUNCH_HOLE); /* what the probe reserved */
+	f->punch = punching_works(f->fd, st.st_size);
 	t->discard_granularity = f->punch ? t->physical_block_size : 0;
-	t->write_zeroes = f->punch || f->zero;
+	t->write_zeroes = true;
 }
 
 static void describe_block(struct file *f)
@@ -371,7 +380,6 @@ static void describe_block(struct file *f)
 			t->discard_granularity = hint(value);
 	}
 	f->punch = queue_attribute(st.st_rdev, "write_zeroes_max_bytes", &value) && value;
-	f->zero = true; /* the kernel writes zeros where the device cannot */
 	t->write_zeroes = true;
 }
 
@@ -391,8 +399,10 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 		ret = find_size(f, c, wish);
 	if (!ret && c->create) {
 		f->created = strdup(c->path);
-		if (!f->created)
+		if (!f->created) {
+			ublkd_error("no memory");
 			ret = -ENOMEM;
+		}
 	}
 	if (ret) {
 		if (c->create)
@@ -406,6 +416,7 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 		describe_block(f);
 	else
 		describe_regular(f);
+	target->ring_only = true;
 	target->files[0] = f->fd;
 	target->nr_files = 1;
 	return 0;
@@ -432,9 +443,7 @@ static int write_zeroes(struct file *f, struct ublkd_io *io, uint64_t at)
 		return ublkd_ring_write_zeros(io, 0, at);
 	if (f->punch && !keep)
 		return ublkd_ring_fallocate(io, 0, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at);
-	if (f->zero)
-		return ublkd_ring_fallocate(io, 0, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, at);
-	return ublkd_ring_write_zeros(io, 0, at);
+	return ublkd_ring_fallocate(io, 0, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, at);
 }
 
 static int file_submit(struct ublkd_target *target, struct ublkd_io *io)

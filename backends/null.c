@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Reads zeros, forgets writes: for measuring everything but a backend. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <ublkd/backend.h>
 
@@ -21,18 +23,34 @@ static int null_open(struct ublkd_target *target, const void *config, const stru
 	const struct null_config *c = config;
 
 	(void)wish;
+	/* Where zeros come from when the data stays in the kernel. */
+	target->files[0] = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	if (target->files[0] < 0) {
+		ublkd_error("cannot open '/dev/zero': %s", strerror(errno));
+		return -errno;
+	}
+	target->nr_files = 1;
+	target->ring_only = true;
 	target->size = c->size;
 	target->discard_granularity = 512;
 	target->write_zeroes = true;
 	return 0;
 }
 
+static void null_close(struct ublkd_target *target)
+{
+	close(target->files[0]);
+}
+
 static int null_submit(struct ublkd_target *target, struct ublkd_io *io)
 {
 	(void)target;
-	/* The tag's buffer still holds what the last write brought. */
-	if (io->op == UBLKD_OP_READ)
-		memset(io->data, 0, io->length);
+	if (io->op != UBLKD_OP_READ)
+		return UBLKD_DONE;
+	if (!io->data)
+		return ublkd_ring_rw(io, 0, 0);
+	/* The buffer still holds what the last write brought. */
+	memset(io->data, 0, io->length);
 	return UBLKD_DONE;
 }
 
@@ -43,5 +61,6 @@ const struct ublkd_backend null_backend = {
 	.config_size = sizeof(struct null_config),
 	.state_size = sizeof(struct ublkd_target),
 	.open = null_open,
+	.close = null_close,
 	.submit = null_submit,
 };

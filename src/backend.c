@@ -37,7 +37,7 @@ static void check_target(const struct ublkd_target *target)
 }
 
 int backend_open(struct ublkd_target **target, const struct ublkd_backend *backend,
-		 const void *config, const struct ublkd_wish *wish)
+		 const void *config, const struct ublkd_wish *wish, struct ublkd_target *lower)
 {
 	struct ublkd_target *t = calloc(1, backend->state_size);
 	int ret;
@@ -49,6 +49,7 @@ int backend_open(struct ublkd_target **target, const struct ublkd_backend *backe
 		return -ENOMEM;
 	}
 	t->ops = backend;
+	t->lower = lower;
 	ret = backend->open(t, config, wish);
 	if (ret) {
 		free(t);
@@ -61,10 +62,28 @@ int backend_open(struct ublkd_target **target, const struct ublkd_backend *backe
 
 void backend_close(struct ublkd_target *target, bool used)
 {
-	if (!target)
-		return;
-	target->unused = !used;
-	if (target->ops->close)
-		target->ops->close(target);
-	free(target);
+	while (target) {
+		struct ublkd_target *lower = target->lower;
+
+		target->unused = !used;
+		if (target->ops->close)
+			target->ops->close(target);
+		free(target);
+		target = lower;
+	}
+}
+
+void ublkd_target_like_lower(struct ublkd_target *target)
+{
+	const struct ublkd_backend *ops = target->ops;
+	struct ublkd_target *lower = target->lower;
+
+	*target = *lower;
+	target->ops = ops;
+	target->lower = lower;
+}
+
+int ublkd_lower_submit(struct ublkd_target *target, struct ublkd_io *io)
+{
+	return target->lower->ops->submit(target->lower, io);
 }

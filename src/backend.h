@@ -13,10 +13,13 @@ extern const struct ublkd_backend *const backends[];
 
 const struct ublkd_backend *backend_find(const char *name);
 
-/* main. Opens a target; 0, or -errno as ublkd_backend.open gives it. */
+/*
+ * main. Opens a target, over lower where the backend is a filter; 0, or
+ * -errno as ublkd_backend.open gives it, and lower is the caller's still.
+ */
 int backend_open(struct ublkd_target **target, const struct ublkd_backend *backend,
-		 const void *config, const struct ublkd_wish *wish);
-/* used: the device was usable at some time. target may be NULL. */
+		 const void *config, const struct ublkd_wish *wish, struct ublkd_target *lower);
+/* used: the device was usable at some time. target may be NULL. Closes what is below too. */
 void backend_close(struct ublkd_target *target, bool used);
 
 #endif

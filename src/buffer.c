@@ -27,8 +27,11 @@ int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pool
 	buffers->waiting_last = &buffers->waiting_first;
 	if (pooled) {
 		buffers->free = calloc(count, sizeof(*buffers->free));
-		if (!buffers->free)
+		buffers->returned = calloc(count, sizeof(*buffers->returned));
+		if (!buffers->free || !buffers->returned) {
+			buffers_close(buffers);
 			return -ENOMEM;
+		}
 	}
 	buffers->memory = mmap(NULL, buffers->bytes, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -54,6 +57,7 @@ void buffers_close(struct buffers *buffers)
 	if (buffers->memory)
 		munmap(buffers->memory, buffers->bytes);
 	free(buffers->free);
+	free(buffers->returned);
 	*buffers = (struct buffers){ 0 };
 }
 
@@ -76,20 +80,32 @@ bool buffers_borrow(struct buffers *buffers, struct io *io)
 	return false;
 }
 
-struct io *buffers_return(struct buffers *buffers, struct io *io)
+void buffers_return(struct buffers *buffers, struct io *io)
 {
-	struct io *first = buffers->waiting_first;
+	assert(buffers->pooled && io->buffer && buffers->nr_returned < buffers->count);
+	buffers->returned[buffers->nr_returned++] = io->buffer;
+	io->buffer = NULL;
+}
 
-	assert(buffers->pooled && io->buffer && buffers->nr_free < buffers->count);
-	if (!first) {
-		buffers->free[buffers->nr_free++] = io->buffer;
-	} else {
+struct io *buffers_release(struct buffers *buffers)
+{
+	struct io *served = NULL, **last = &served;
+
+	while (buffers->nr_returned) {
+		void *buffer = buffers->returned[--buffers->nr_returned];
+		struct io *first = buffers->waiting_first;
+
+		if (!first) {
+			buffers->free[buffers->nr_free++] = buffer;
+			continue;
+		}
 		buffers->waiting_first = first->next;
 		if (!first->next)
 			buffers->waiting_last = &buffers->waiting_first;
 		first->next = NULL;
-		first->buffer = io->buffer;
+		first->buffer = buffer;
+		*last = first;
+		last = &first->next;
 	}
-	io->buffer = NULL;
-	return first;
+	return served;
 }

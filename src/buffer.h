@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The memory that requests' data is copied through: page aligned, populated
- * and locked before the first FETCH. A page that is missing when the driver
- * copies a write in would silently shorten the request (ublk_map_io), so
- * locking is not an optimisation.
- *
- * Copy mode:     one buffer for each tag, for good.
- * Get-data mode: a smaller pool; a request borrows a buffer from the moment
- *                its data moves until its commit is in the kernel.
+ * How data moves between the kernel's requests and the server, and the memory
+ * that it is copied through: page aligned, populated and locked before the
+ * first FETCH. A page that is missing when the driver copies a write in would
+ * silently shorten the request (ublk_map_io), so locking is not an
+ * optimisation.
  *
  * Threads: the reactor of the queue; buffers_bytes() any.
  */
@@ -20,14 +17,39 @@
 
 struct io;
 
+enum data_mode {
+	DATA_AUTO,      /* to be chosen */
+	DATA_ZERO_COPY, /* the driver registers each request's pages with the ring (6.16) */
+	DATA_REGISTER,  /* we do, by a command before and one after the I/O (6.15) */
+	DATA_COPY,      /* the driver copies; a buffer for each tag, for good */
+	DATA_GET_DATA,  /* the driver copies when asked; buffers are borrowed from a pool */
+	DATA_USER_COPY, /* we copy by pread and pwrite (6.5); buffers are borrowed */
+};
+
+/* The data stays in the kernel. */
+static inline bool data_mode_zero_copy(enum data_mode mode)
+{
+	return mode == DATA_ZERO_COPY || mode == DATA_REGISTER;
+}
+
+/*
+ * A request borrows a buffer from the moment its data moves until its commit
+ * is in the kernel.
+ */
+static inline bool data_mode_pooled(enum data_mode mode)
+{
+	return mode == DATA_GET_DATA || mode == DATA_USER_COPY;
+}
+
 struct buffers {
 	uint8_t *memory;
 	size_t bytes;     /* of the mapping */
 	size_t each;
 	unsigned count;
-	bool pooled;      /* get-data mode */
+	bool pooled;
 	void **free;      /* pooled: stack of free buffers */
-	unsigned nr_free;
+	void **returned;  /* and of those whose commit may not be in the kernel yet */
+	unsigned nr_free, nr_returned;
 	struct io *waiting_first, **waiting_last;
 };
 
@@ -38,14 +60,16 @@ size_t buffers_bytes(unsigned count, size_t each);
 int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled);
 void buffers_close(struct buffers *buffers);
 
-/* The buffer of a tag (copy mode). */
+/* The buffer of a tag, where they are not pooled. */
 void *buffers_of_tag(struct buffers *buffers, unsigned tag);
 /* A buffer for the request, or false: it was put in the line. */
 bool buffers_borrow(struct buffers *buffers, struct io *io);
+/* Takes a request's buffer back when its commit is queued; the request has none then. */
+void buffers_return(struct buffers *buffers, struct io *io);
 /*
- * Takes a request's buffer back. Returns the request that was first in the
- * line, which now has one, or NULL.
+ * All commits are in the kernel: what was returned is free, or goes to those
+ * in the line. Returns these, linked by io->next.
  */
-struct io *buffers_return(struct buffers *buffers, struct io *io);
+struct io *buffers_release(struct buffers *buffers);
 
 #endif

@@ -17,8 +17,15 @@ void program_print_help(void)
 	for (unsigned i = 0; commands[i]; i++)
 		printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
 	printf("\nBackends:\n");
-	for (unsigned i = 0; backends[i]; i++)
-		printf("  %-12s %s\n", backends[i]->name, backends[i]->summary);
+	for (unsigned i = 0; backends[i]; i++) {
+		if (!backends[i]->filter)
+			printf("  %-12s %s\n", backends[i]->name, backends[i]->summary);
+	}
+	printf("\nFilters, put before a backend with '+':\n");
+	for (unsigned i = 0; backends[i]; i++) {
+		if (backends[i]->filter)
+			printf("  %-12s %s\n", backends[i]->name, backends[i]->summary);
+	}
 	printf("\n'ublkd help COMMAND' and 'ublkd help BACKEND' say more; so does ublkd(8).\n");
 }
 
@@ -32,7 +39,8 @@ void command_print_help(const struct command *command)
 
 void backend_print_help(const struct ublkd_backend *backend)
 {
-	printf("Backend %s: %s\n\nOptions:\n", backend->name, backend->summary);
+	printf("%s %s: %s\n\nOptions:\n", backend->filter ? "Filter" : "Backend",
+	       backend->name, backend->summary);
 	options_print(stdout, backend->options, "");
 }
 

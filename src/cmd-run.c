@@ -52,12 +52,21 @@ static const struct ublkd_option run_options[] = {
 	{ 0 },
 };
 
+#define MOST_LAYERS 4
+
+/* A backend as it was named, or a filter before it. */
+struct layer {
+	const struct ublkd_backend *backend;
+	void *config;
+	struct options set;
+};
+
 struct run {
 	struct run_config config;
 	struct device_config device_config;
-	void *backend_config;
-	struct options run_set, device_set, backend_set;
-	const struct ublkd_backend *backend;
+	struct options run_set, device_set;
+	struct layer layers[MOST_LAYERS]; /* the topmost first */
+	unsigned nr_layers;
 	char **child_argv; /* NULL: no command */
 
 	struct ev_loop *loop;
@@ -79,9 +88,11 @@ struct run {
 
 static int unknown_option(const struct run *run, const char *name, size_t length)
 {
+	const char *backend = run->layers[run->nr_layers - 1].backend->name;
+
 	ublkd_error("expected an option of 'run' or of the backend '%s', got '%.*s'; "
-		    "'ublkd help run' and 'ublkd help %s' list them", run->backend->name,
-		    (int)length, name, run->backend->name);
+		    "'ublkd help run' and 'ublkd help %s' list them", backend, (int)length, name,
+		    backend);
 	return EXIT_USAGE;
 }
 
@@ -99,32 +110,55 @@ static int parse_flag(struct run *run, const char *arg)
 		       EXIT_USAGE : EXIT_DONE;
 }
 
-static int parse_backend(struct run *run, const char *name)
+static int add_layer(struct run *run, const char *name, bool last)
 {
-	run->backend = backend_find(name);
-	if (!run->backend) {
-		ublkd_error("expected a backend, got '%s'; 'ublkd help' lists them", name);
+	struct layer *layer = &run->layers[run->nr_layers];
+
+	if (run->nr_layers == MOST_LAYERS) {
+		ublkd_error("expected at most %u filters before the backend", MOST_LAYERS - 1);
 		return EXIT_USAGE;
 	}
-	run->backend_config = calloc(1, run->backend->config_size);
-	if (!run->backend_config) {
+	layer->backend = backend_find(name);
+	if (!layer->backend || layer->backend->filter == last) {
+		ublkd_error("expected a %s, got '%s'; 'ublkd help' lists them",
+			    last ? "backend" : "filter before '+'", name);
+		return EXIT_USAGE;
+	}
+	layer->config = calloc(1, layer->backend->config_size);
+	if (!layer->config) {
 		ublkd_error("no memory");
 		return EXIT_RUNTIME;
 	}
-	options_init(&run->backend_set, run->backend->options, run->backend_config);
+	options_init(&layer->set, layer->backend->options, layer->config);
+	run->nr_layers++;
 	return EXIT_DONE;
+}
+
+/* FILTER+…+BACKEND; for --help a filter alone will do. */
+static int parse_backend(struct run *run, const char *names)
+{
+	_cleanup_free_ char *copy = strdup(names);
+	char *rest = copy;
+	int status = copy ? EXIT_DONE : EXIT_RUNTIME;
+
+	while (rest && !status) {
+		const char *name = strsep(&rest, "+");
+
+		status = add_layer(run, name, !rest && !run->config.help);
+	}
+	return status;
 }
 
 static int parse_setting(struct run *run, const char *arg)
 {
 	size_t length = strcspn(arg, "=");
 	const char *value = arg[length] ? arg + length + 1 : NULL;
-	const struct ublkd_option *option = option_find(run->backend->options, arg, length);
-	struct options *set = &run->backend_set;
+	const struct ublkd_option *option = option_find(device_options, arg, length);
+	struct options *set = &run->device_set;
 
-	if (!option) {
-		option = option_find(device_options, arg, length);
-		set = &run->device_set;
+	for (unsigned i = 0; !option && i < run->nr_layers; i++) {
+		set = &run->layers[i].set;
+		option = option_find(set->table, arg, length);
 	}
 	if (!option)
 		return unknown_option(run, arg, length);
@@ -133,6 +167,9 @@ static int parse_setting(struct run *run, const char *arg)
 
 static int parse_arguments(struct run *run, int argc, char **argv)
 {
+	/* Who asks for help need not have a whole command line yet. */
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+		run->config.help |= !strcmp(argv[i], "--help");
 	for (int i = 1; i < argc; i++) {
 		int status;
 
@@ -146,7 +183,7 @@ static int parse_arguments(struct run *run, int argc, char **argv)
 		}
 		if (!strncmp(argv[i], "--", 2))
 			status = parse_flag(run, argv[i]);
-		else if (!run->backend)
+		else if (!run->nr_layers)
 			status = parse_backend(run, argv[i]);
 		else
 			status = parse_setting(run, argv[i]);
@@ -211,12 +248,14 @@ static int check_settings(struct run *run)
 {
 	struct device_config *config = &run->device_config;
 
-	if (!run->backend) {
+	if (!run->nr_layers) {
 		ublkd_error("run: expected a backend, got none; 'ublkd help' lists them");
 		return EXIT_USAGE;
 	}
-	if (options_check(&run->backend_set, run->backend->name))
-		return EXIT_USAGE;
+	for (unsigned i = 0; i < run->nr_layers; i++) {
+		if (options_check(&run->layers[i].set, run->layers[i].backend->name))
+			return EXIT_USAGE;
+	}
 	if (config->reactors > config->queues) {
 		ublkd_error("reactors: expected at most queues=%" PRIu64 ", got '%" PRIu64 "'",
 			    config->queues, config->reactors);
@@ -436,12 +475,23 @@ static void on_gone(struct device *device, int status)
 	ev_break(run->loop, EVBREAK_ALL);
 }
 
-static int serve(struct run *run)
+/* From the lowest layer up. */
+static int open_target(struct run *run)
 {
 	struct ublkd_wish wish = {
 		.read_only = run->device_config.read_only,
 		.block_size = (uint32_t)run->device_config.block_size,
 	};
+	int ret = 0;
+
+	for (unsigned i = run->nr_layers; !ret && i-- > 0;)
+		ret = backend_open(&run->target, run->layers[i].backend, run->layers[i].config,
+				   &wish, run->target);
+	return ret;
+}
+
+static int serve(struct run *run)
+{
 	int ret;
 
 	run->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
@@ -452,8 +502,9 @@ static int serve(struct run *run)
 	run->files = set_file_limit(RLIM_INFINITY);
 	if (ctrl_open(&run->ctrl, run->loop))
 		return EXIT_KERNEL;
-	ret = backend_open(&run->target, run->backend, run->backend_config, &wish);
+	ret = open_target(run);
 	if (ret) {
+		backend_close(run->target, false);
 		ctrl_close(&run->ctrl);
 		return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
 	}
@@ -503,8 +554,8 @@ static int run_main(int argc, char **argv)
 	options_init(&run.device_set, device_options, &run.device_config);
 	status = parse_arguments(&run, argc, argv);
 	if (!status && run.config.help) {
-		if (run.backend)
-			backend_print_help(run.backend);
+		if (run.nr_layers)
+			backend_print_help(run.layers[0].backend);
 		else
 			command_print_help(&run_command);
 	} else if (!status) {
@@ -514,8 +565,10 @@ static int run_main(int argc, char **argv)
 	}
 	options_free(&run.run_set);
 	options_free(&run.device_set);
-	options_free(&run.backend_set);
-	free(run.backend_config);
+	for (unsigned i = 0; i < run.nr_layers; i++) {
+		options_free(&run.layers[i].set);
+		free(run.layers[i].config);
+	}
 	return status;
 }
 
@@ -530,7 +583,7 @@ static void run_help(void)
 
 const struct command run_command = {
 	.name = "run",
-	.usage = "[--OPTION…] BACKEND [KEY=VALUE…] [-- COMMAND [ARG…]]",
+	.usage = "[--OPTION…] [FILTER+]BACKEND [KEY=VALUE…] [-- COMMAND [ARG…]]",
 	.summary = "Serve one device until it is told to stop.",
 	.run = run_main,
 	.help = run_help,

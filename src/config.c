@@ -11,7 +11,10 @@
 
 #define FIELD(name) offsetof(struct device_config, name)
 
-static const char *const data_names[] = { "auto", "copy", "get-data", NULL };
+/* In the order of enum data_mode and enum link_mode. */
+static const char *const data_names[] = { "auto", "zero-copy", "register", "copy", "get-data",
+					  "user-copy", NULL };
+static const char *const link_names[] = { "auto", "no", "yes", NULL };
 static const char *const ring_names[] = { "auto", "defer", "coop", "plain", NULL };
 static const char *const tristate_names[] = { "auto", "no", "yes", NULL };
 
@@ -46,6 +49,9 @@ const struct ublkd_option device_options[] = {
 	  .arg = "SIZE",
 	  .help = "most memory to lock for I/O buffers; a quarter of the machine's, up to 1G, "
 		  "if not given" },
+	{ .name = "link", .type = UBLKD_OPT_ENUM, .offset = FIELD(link), .values = link_names,
+	  .preset = "auto", .arg = "WHEN",
+	  .help = "link the commit of a request behind its I/O" },
 	{ .name = "ring", .type = UBLKD_OPT_ENUM, .offset = FIELD(ring), .values = ring_names,
 	  .preset = "auto", .arg = "MODE", .help = "how completions reach the reactor" },
 	{ .name = "partscan", .type = UBLKD_OPT_BOOL, .offset = FIELD(partscan), .preset = "yes",
@@ -110,42 +116,97 @@ static int plan_blocks(struct device_plan *plan, const struct device_config *con
 	return EXIT_DONE;
 }
 
-static int plan_buffers(struct device_plan *plan, const struct device_config *config,
-			uint64_t features, unsigned queues)
+/* What a data mode needs of the driver. */
+static uint64_t features_of(enum data_mode mode)
+{
+	switch (mode) {
+	case DATA_ZERO_COPY:
+		/* The second is for requests that the driver could not register itself. */
+		return UBLK_F_AUTO_BUF_REG | UBLK_F_SUPPORT_ZERO_COPY;
+	case DATA_REGISTER:
+		return UBLK_F_SUPPORT_ZERO_COPY;
+	case DATA_GET_DATA:
+		return UBLK_F_NEED_GET_DATA;
+	case DATA_USER_COPY:
+		return UBLK_F_USER_COPY;
+	case DATA_AUTO:
+	case DATA_COPY:
+		break;
+	}
+	return 0;
+}
+
+static bool offered(enum data_mode mode, uint64_t features)
+{
+	return !(features_of(mode) & ~features);
+}
+
+static enum data_mode choose_data(const struct ublkd_target *target, uint64_t features,
+				  bool fits)
+{
+	if (target->ring_only && offered(DATA_ZERO_COPY, features))
+		return DATA_ZERO_COPY;
+	if (target->ring_only && offered(DATA_REGISTER, features))
+		return DATA_REGISTER;
+	return fits || !offered(DATA_GET_DATA, features) ? DATA_COPY : DATA_GET_DATA;
+}
+
+static int plan_pool(struct device_plan *plan, const struct device_config *config,
+		     uint64_t budget, unsigned queues)
+{
+	char max_io[SIZE_TEXT_MAX], total[SIZE_TEXT_MAX], allowed[SIZE_TEXT_MAX];
+	uint64_t each = round_up(config->max_io, page_size());
+
+	format_size(max_io, config->max_io);
+	plan->pool = (unsigned)MIN(budget / queues / each, config->depth);
+	plan->buffer_bytes = (uint64_t)plan->pool * queues * each;
+	if (!plan->pool) {
+		ublkd_error("memory: expected at least %u × %s for a buffer of max-io in each "
+			    "queue, got '%s'", queues, max_io, format_size(allowed, budget));
+		return EXIT_USAGE;
+	}
+	ublkd_note("%s of locked I/O buffers: %u queue(s) × a pool of %u × %s (%s)",
+		   format_size(total, plan->buffer_bytes), queues, plan->pool, max_io,
+		   data_names[plan->data]);
+	return EXIT_DONE;
+}
+
+static int plan_data(struct device_plan *plan, const struct device_config *config,
+		     const struct ublkd_target *target, uint64_t features, unsigned queues)
 {
 	uint64_t budget = config->memory ? config->memory : default_budget();
 	uint64_t full = queues * config->depth * round_up(config->max_io, page_size());
 	char max_io[SIZE_TEXT_MAX], total[SIZE_TEXT_MAX], allowed[SIZE_TEXT_MAX];
-	bool can_get_data = features & UBLK_F_NEED_GET_DATA;
 
-	format_size(max_io, config->max_io);
-	format_size(allowed, budget);
 	plan->data = (enum data_mode)config->data;
 	if (plan->data == DATA_AUTO)
-		plan->data = full <= budget || !can_get_data ? DATA_COPY : DATA_GET_DATA;
-	if (plan->data == DATA_GET_DATA) {
-		if (!can_get_data) {
-			ublkd_error("data: expected a mode that this kernel has, got 'get-data'");
-			return EXIT_KERNEL;
-		}
-		plan->pool = (unsigned)MIN(budget / queues / config->max_io, config->depth);
-		plan->buffer_bytes = (uint64_t)plan->pool * queues * config->max_io;
-		if (!plan->pool) {
-			ublkd_error("memory: expected at least %u × %s for a buffer of max-io in "
-				    "each queue, got '%s'", queues, max_io, allowed);
+		plan->data = choose_data(target, features, full <= budget);
+	plan->features = features_of(plan->data);
+	if (!offered(plan->data, features)) {
+		ublkd_error("data: expected a mode that this kernel's driver has, got '%s'",
+			    data_names[plan->data]);
+		return EXIT_KERNEL;
+	}
+	if (data_mode_zero_copy(plan->data)) {
+		if (!target->ring_only) {
+			ublkd_error("data: expected copy, get-data or user-copy, as the backend "
+				    "'%s' must see the data, got '%s'", target->ops->name,
+				    data_names[plan->data]);
 			return EXIT_USAGE;
 		}
-		format_size(total, plan->buffer_bytes);
-		ublkd_note("%s of locked I/O buffers: %u queue(s) × a pool of %u × %s (get-data)",
-			   total, queues, plan->pool, max_io);
+		ublkd_note("no I/O buffers (%s)", data_names[plan->data]);
 		return EXIT_DONE;
 	}
+	if (data_mode_pooled(plan->data))
+		return plan_pool(plan, config, budget, queues);
 	plan->buffer_bytes = full;
+	format_size(max_io, config->max_io);
 	format_size(total, full);
 	if (full > budget) {
 		ublkd_error("memory: expected at least %s for %u queue(s) × depth %" PRIu64
 			    " × max-io %s, got '%s'; make one of them smaller, memory= larger, "
-			    "or use data=get-data", total, queues, config->depth, max_io, allowed);
+			    "or use data=get-data", total, queues, config->depth, max_io,
+			    format_size(allowed, budget));
 		return EXIT_USAGE;
 	}
 	ublkd_note("%s of locked I/O buffers: %u queue(s) × depth %" PRIu64 " × %s (copy)", total,
@@ -160,7 +221,7 @@ int plan_device(struct device_plan *plan, const struct device_config *config,
 
 	*plan = (struct device_plan){ 0 };
 	status = plan_blocks(plan, config, target);
-	return status ? status : plan_buffers(plan, config, features, queues);
+	return status ? status : plan_data(plan, config, target, features, queues);
 }
 
 static uint8_t hint_shift(uint32_t bytes)
@@ -209,6 +270,11 @@ void plan_params(struct ublk_params *params, const struct device_plan *plan,
 		       (rotational ? UBLK_ATTR_ROTATIONAL : 0);
 	if (target->volatile_cache && !read_only)
 		basic->attrs |= UBLK_ATTR_VOLATILE_CACHE | (target->fua ? UBLK_ATTR_FUA : 0);
+	/* The driver's own default would let buffers through that the backing refuses. */
+	if (data_mode_zero_copy(plan->data) && target->dma_align) {
+		params->types |= UBLK_PARAM_TYPE_DMA_ALIGN;
+		params->dma.alignment = MIN(target->dma_align, 4096u) - 1;
+	}
 	if ((target->discard_granularity || target->write_zeroes) && !read_only)
 		plan_discard(params, plan, target);
 }

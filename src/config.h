@@ -10,10 +10,11 @@
 #include <ublkd/backend.h>
 #include <ublkd/ublk_abi.h>
 
+#include "buffer.h"
 #include "option.h"
+#include "queue.h"
 #include "ring.h"
 
-enum data_mode { DATA_AUTO, DATA_COPY, DATA_GET_DATA };
 enum tristate { TRI_AUTO, TRI_NO, TRI_YES };
 
 /* Filled in through device_options. */
@@ -30,6 +31,7 @@ struct device_config {
 	int rotational;               /* enum tristate */
 	int data;                     /* enum data_mode */
 	uint64_t memory;              /* 0: chosen from the machine's */
+	int link;                     /* enum link_mode */
 	int ring;                     /* enum ring_mode */
 	bool partscan;
 	bool autoclear;
@@ -45,7 +47,8 @@ struct device_plan {
 	uint32_t logical_block;
 	uint32_t physical_block;
 	enum data_mode data;     /* never DATA_AUTO */
-	unsigned pool;           /* DATA_GET_DATA: buffers of each queue */
+	uint64_t features;       /* UBLK_F_* that the data mode needs */
+	unsigned pool;           /* pooled: buffers of each queue */
 	uint64_t buffer_bytes;   /* of all queues */
 };
 

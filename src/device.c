@@ -131,8 +131,8 @@ static void deleted(struct ctrl_command *command, int result)
 }
 
 /*
- * The deletion stands, even when our waiting for its end is interrupted by
- * our exit: the driver finishes it when the last user closes the disk.
+ * The deletion stands, even when our waiting for its end is interrupted: the
+ * driver finishes it when the last user closes the disk.
  */
 static void delete_late(struct ctrl_command *command)
 {
@@ -140,6 +140,7 @@ static void delete_late(struct ctrl_command *command)
 
 	ublkd_note("the device is stopped, and its data written back, but it is still open or "
 		   "mounted: its number is free again when its last user is gone");
+	ctrl_abandon(command);
 	gone(device);
 }
 
@@ -245,12 +246,12 @@ static void log_queue(const struct queue *queue, const struct reactor *reactor)
 
 	ublkd_note("q%u: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
 		   " write-zeroes=%" PRIu64 " read-bytes=%" PRIu64 " write-bytes=%" PRIu64
-		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64
-		   " tags=%u/%u max-inflight=%u enters=%" PRIu64 " cqes=%" PRIu64,
+		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64 " linked=%" PRIu64
+		   " broken=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64 " cqes=%" PRIu64,
 		   queue->id, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
 		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
 		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
-		   s->short_parts, s->tags_served, queue->shape->depth, s->max_in_flight,
+		   s->short_parts, s->linked, s->broken, s->tags_served, queue->shape->depth, s->max_in_flight,
 		   reactor->stats_enters, reactor->stats_cqes);
 }
 
@@ -483,8 +484,9 @@ static void serve_queues(struct device *device)
 	device->shape.depth = device->info.queue_depth;
 	device->shape.max_io = (uint32_t)device->config->max_io;
 	device->shape.size = device->plan.sectors << UBLK_SECTOR_SHIFT;
-	device->shape.get_data = device->plan.data == DATA_GET_DATA;
+	device->shape.data = device->plan.data;
 	device->shape.pool = device->plan.pool;
+	device->shape.link = (enum link_mode)device->config->link;
 	if (make_queues(device)) {
 		ublkd_error("no memory for the queues");
 		fail(device, EXIT_RUNTIME);
@@ -601,8 +603,7 @@ static void hunted(struct orphan_hunt *hunt)
 		teardown(device);
 		return;
 	}
-	device->asked = (device->plan.data == DATA_GET_DATA ? UBLK_F_NEED_GET_DATA : 0) |
-			(device->features & UBLK_F_NO_AUTO_PART_SCAN);
+	device->asked = device->plan.features | (device->features & UBLK_F_NO_AUTO_PART_SCAN);
 	device->info = (struct ublk_dev_info){
 		.nr_hw_queues = (uint16_t)device->config->queues,
 		.queue_depth = (uint16_t)device->config->depth,

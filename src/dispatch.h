@@ -7,6 +7,7 @@
 #ifndef DISPATCH_H
 #define DISPATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct io;
@@ -15,6 +16,8 @@ struct io_part;
 enum dispatch_kind {
 	DISPATCH_IO,   /* a ublk command of a tag */
 	DISPATCH_PART, /* a backend's SQE */
+	DISPATCH_REGISTER,
+	DISPATCH_UNREGISTER,
 };
 
 #define DISPATCH_NOBODY 0ull /* nothing to do */
@@ -28,6 +31,11 @@ static inline uint64_t dispatch_to_io(struct io *io)
 static inline uint64_t dispatch_to_part(struct io_part *part)
 {
 	return (uintptr_t)part | DISPATCH_PART;
+}
+
+static inline uint64_t dispatch_to_register(struct io *io, bool on)
+{
+	return (uintptr_t)io | (on ? DISPATCH_REGISTER : DISPATCH_UNREGISTER);
 }
 
 static inline enum dispatch_kind dispatch_kind(uint64_t user_data)

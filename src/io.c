@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <ublkd/ublk_abi.h>
 
@@ -56,8 +57,19 @@ static const struct ublkd_target *target_of(const struct io *io)
 void io_init(struct io *io, struct queue *queue, uint16_t tag)
 {
 	*io = (struct io){ .queue = queue, .pub.tag = tag, .state = IO_IDLE };
-	if (!queue->shape->get_data)
+	if (queue->shape->data == DATA_COPY)
 		io->buffer = buffers_of_tag(&queue->buffers, tag);
+}
+
+static enum data_mode data_mode(const struct io *io)
+{
+	return io->queue->shape->data;
+}
+
+/* The tag's slot in the ring's buffer table. */
+static uint16_t buffer_slot(const struct io *io)
+{
+	return (uint16_t)(io->queue->buffer_base + io->pub.tag);
 }
 
 /* ---- what goes to the ring --------------------------------------------- */
@@ -74,7 +86,8 @@ static bool have_room(struct io *io, unsigned n)
 	return ring_room(ring) >= n;
 }
 
-static void queue_command(struct io *io, uint32_t command, int32_t result, const void *buffer)
+static struct io_uring_sqe *queue_command(struct io *io, uint32_t command, int32_t result,
+					  uint64_t address)
 {
 	struct queue *queue = io->queue;
 	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
@@ -88,29 +101,67 @@ static void queue_command(struct io *io, uint32_t command, int32_t result, const
 	cmd->q_id = queue->id;
 	cmd->tag = io->pub.tag;
 	cmd->result = result;
-	cmd->addr = (uintptr_t)buffer;
+	cmd->addr = address;
+	return sqe;
 }
 
-static void queue_part(struct io_part *part)
+/* FETCH_REQ and COMMIT_AND_FETCH_REQ say where the next request's data goes. */
+static void queue_fetching(struct io *io, uint32_t command, int32_t result, const void *buffer)
+{
+	struct io_uring_sqe *sqe = queue_command(io, command, result, (uintptr_t)buffer);
+
+	if (data_mode(io) == DATA_ZERO_COPY)
+		sqe->addr = ublk_auto_buf_reg(buffer_slot(io), UBLK_AUTO_BUF_REG_FALLBACK);
+}
+
+/* Ends a registration of ours. Success posts nothing. */
+static struct io_uring_sqe *queue_unregister(struct io *io)
+{
+	struct io_uring_sqe *sqe = queue_command(io, UBLK_IO_UNREGISTER_IO_BUF, 0, buffer_slot(io));
+
+	sqe->user_data = dispatch_to_register(io, false);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	return sqe;
+}
+
+/* Reads and writes of the request's own data, wherever that is. */
+static void fill_data_sqe(struct io_uring_sqe *sqe, const struct io_part *part, bool read)
+{
+	if (part->data) {
+		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
+		sqe->addr = (uintptr_t)(part->data + part->start);
+	} else {
+		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+		sqe->addr = part->start; /* a request's pages begin at address 0 */
+		sqe->buf_index = buffer_slot(part->io);
+	}
+	sqe->len = part->asked;
+	sqe->off = part->file_offset + part->start;
+	sqe->rw_flags = (int)part->rw_flags;
+}
+
+static void fill_sqe(struct io_uring_sqe *sqe, struct io_part *part)
 {
 	struct queue *queue = part->io->queue;
-	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
 
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->fd = (int)(queue->file_base + 1 + part->file);
 	sqe->user_data = dispatch_to_part(part);
-	part->active = true;
+	part->asked = part->length - part->start;
 	switch ((enum io_part_kind)part->kind) {
 	case PART_READ:
 	case PART_WRITE:
+		fill_data_sqe(sqe, part, part->kind == PART_READ);
+		break;
+	case PART_FILL:
+		fill_data_sqe(sqe, part, true);
+		sqe->fd = (int)queue->zero_file;
+		sqe->off = 0;
+		break;
 	case PART_ZEROS:
-		part->asked = part->length - part->start;
-		if (part->kind == PART_ZEROS)
-			part->asked = MIN(part->asked, REACTOR_ZEROS);
-		sqe->opcode = part->kind == PART_READ ? IORING_OP_READ : IORING_OP_WRITE;
-		sqe->addr = part->kind == PART_ZEROS ?
-				    (uintptr_t)queue->reactor->zeros :
-				    (uintptr_t)(part->data + part->start);
+		part->asked = MIN(part->asked, REACTOR_ZEROS);
+		sqe->opcode = IORING_OP_WRITE;
+		sqe->addr = (uintptr_t)queue->reactor->zeros;
 		sqe->len = part->asked;
 		sqe->off = part->file_offset + part->start;
 		sqe->rw_flags = (int)part->rw_flags;
@@ -134,43 +185,144 @@ static void queue_part(struct io_part *part)
 	}
 }
 
+/* Whatever comes next waits for this one; only its failure is posted. */
+static void link_next(struct io_uring_sqe *sqe)
+{
+	sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+}
+
+/* An SQE that fails, in a chain of this part. */
+static struct io_uring_sqe *queue_failure(struct io_part *part)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&part->io->queue->reactor->ring);
+
+	sqe->opcode = IORING_OP_READ;
+	sqe->fd = -1; /* -EBADF, which io_part_done() turns into what was injected */
+	sqe->user_data = dispatch_to_part(part);
+	return sqe;
+}
+
+/*
+ * Queues the part's SQE, behind a delay and before a failure if those were
+ * injected. Returns the last one. One chain posts one completion for the
+ * part: that of the last, or the first failure's.
+ */
+static struct io_uring_sqe *queue_part(struct io_part *part)
+{
+	struct ring *ring = &part->io->queue->reactor->ring;
+	struct io_uring_sqe *sqe;
+
+	part->active = true;
+	if (part->delay.tv_sec || part->delay.tv_nsec) {
+		sqe = ring_sqe(ring);
+		sqe->opcode = IORING_OP_TIMEOUT;
+		sqe->fd = -1;
+		sqe->addr = (uintptr_t)&part->delay;
+		sqe->len = 1;
+		sqe->timeout_flags = IORING_TIMEOUT_ETIME_SUCCESS;
+		sqe->user_data = dispatch_to_part(part);
+		link_next(sqe);
+	}
+	if (part->inject < 0) {
+		part->asked = part->length - part->start;
+		return queue_failure(part);
+	}
+	sqe = ring_sqe(ring);
+	fill_sqe(sqe, part);
+	if (part->inject > 0 && (uint32_t)part->inject < part->asked) {
+		sqe->len = (uint32_t)part->inject;
+		link_next(sqe);
+		sqe = queue_failure(part);
+	} else {
+		part->inject = 0;
+	}
+	return sqe;
+}
+
 /* ---- the end of a request ---------------------------------------------- */
+
+/*
+ * Where a commit says the next request's data goes. In get-data mode that is
+ * asked for with each request, but the driver takes the address of a READ
+ * with its commit, and refuses one without even if the request failed before
+ * it had a buffer.
+ */
+static const void *commit_buffer(const struct io *io)
+{
+	switch (data_mode(io)) {
+	case DATA_COPY:
+		return io->buffer;
+	case DATA_GET_DATA:
+		if (io->pub.op != UBLKD_OP_READ)
+			return NULL;
+		return io->buffer ? io->buffer : io->queue->buffers.memory;
+	default:
+		return NULL;
+	}
+}
+
+static void return_buffer(struct io *io)
+{
+	if (io->queue->buffers.pooled && io->buffer)
+		buffers_return(&io->queue->buffers, io);
+}
+
+static unsigned commit_sqes(const struct io *io)
+{
+	return io->registered ? 2 : 1;
+}
 
 static void commit(struct io *io)
 {
-	struct queue *queue = io->queue;
-	bool borrowed = queue->buffers.pooled && io->buffer;
-	const void *buffer = io->buffer;
-
-	/*
-	 * In get-data mode the driver takes the address of a READ with its
-	 * commit and refuses one without, even if the request failed before
-	 * it had a buffer.
-	 */
-	if (queue->buffers.pooled)
-		buffer = io->pub.op != UBLKD_OP_READ ? NULL :
-			 io->buffer ? io->buffer : queue->buffers.memory;
 	set_state(io, IO_COMMIT);
-	queue_command(io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result, buffer);
-	if (borrowed)
-		reactor_return_buffer(queue->reactor, io);
+	if (io->registered)
+		queue_unregister(io);
+	io->registered = false;
+	queue_fetching(io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result, commit_buffer(io));
+	return_buffer(io);
+}
+
+static bool moves_data(const struct io *io)
+{
+	return io->pub.op == UBLKD_OP_READ || io->pub.op == UBLKD_OP_WRITE;
+}
+
+/* What the kernel is told of a request that is done in full. */
+static int32_t full_result(const struct io *io)
+{
+	return moves_data(io) ? (int32_t)io->pub.length : 0;
+}
+
+/* User copy: moves the data between the buffer and the request's pages. */
+static int user_copy(struct io *io)
+{
+	const struct queue *queue = io->queue;
+	off_t at = (off_t)ublk_data_offset(queue->id, io->pub.tag, 0);
+	ssize_t moved = io->pub.op == UBLKD_OP_WRITE ?
+				pread(queue->shape->char_fd, io->buffer, io->pub.length, at) :
+				pwrite(queue->shape->char_fd, io->buffer, io->pub.length, at);
+
+	if (moved < 0)
+		return -errno;
+	return (size_t)moved == io->pub.length ? 0 : -EIO;
 }
 
 /* Every request ends here: error is 0 for "all of it", or -errno. */
 static void finish(struct io *io, int error)
 {
 	struct queue_stats *stats = &io->queue->stats;
-	bool moves_data = io->pub.op == UBLKD_OP_READ || io->pub.op == UBLKD_OP_WRITE;
 
 	assert(io->state == IO_PROCESS && !io->parts_left && error <= 0);
+	if (!error && io->pub.op == UBLKD_OP_READ && data_mode(io) == DATA_USER_COPY)
+		error = user_copy(io);
 	stats->in_flight--;
 	if (error) {
 		stats->errors++;
 		reactor_report_failure(io->queue, &io->pub, error);
 	}
 	io->kept = false;
-	io->result = error ? error : moves_data ? (int32_t)io->pub.length : 0;
-	if (!have_room(io, 1)) {
+	io->result = error ? error : full_result(io);
+	if (!have_room(io, commit_sqes(io))) {
 		io->todo = IO_TODO_COMMIT;
 		reactor_park(io->queue->reactor, io);
 		return;
@@ -240,37 +392,78 @@ static void part_ended(struct io_part *part, int error)
 		finish(io, io->result);
 }
 
+/* Writes that must be durable when they complete carry RWF_DSYNC. */
+static uint32_t write_flags(const struct ublkd_io *pub)
+{
+	const struct io *io = container_of(pub, struct io, pub);
+
+	return pub->flags & UBLKD_IO_FUA || target_of(io)->write_through ? RWF_DSYNC : 0;
+}
+
+/* Queues what is left of the part. */
+static void go_on(struct io_part *part)
+{
+	struct io *io = part->io;
+
+	if (io->queue->reactor->draining) {
+		part_ended(part, -EIO);
+	} else if (have_room(io, 1)) {
+		queue_part(part);
+	} else {
+		part->due = true;
+		if (io->todo != IO_TODO_PARTS) {
+			io->todo = IO_TODO_PARTS;
+			reactor_park(io->queue->reactor, io);
+		}
+	}
+}
+
 void io_part_done(struct io_part *part, int result)
 {
 	struct io *io = part->io;
-	struct reactor *reactor = io->queue->reactor;
 	int error = 0;
 
+	if (io->state == IO_LINKED) {
+		/* The commit that was linked behind it is gone without a word. */
+		set_state(io, IO_PROCESS);
+		io->queue->stats.broken++;
+		io->queue->stats.in_flight++;
+	}
 	assert(io->state == IO_PROCESS && part->active);
 	part->active = false;
+	part->delay = (struct __kernel_timespec){ 0 };
+	if (part->inject) {
+		if (result == -EBADF)
+			result = part->inject;
+		part->inject = 0;
+	}
+	if (result == -EOPNOTSUPP && part->kind == PART_FALLOCATE &&
+	    io->pub.op == UBLKD_OP_WRITE_ZEROES) {
+		part->kind = PART_ZEROS;
+		part->length = io->pub.length;
+		part->rw_flags = write_flags(&io->pub);
+		go_on(part);
+		return;
+	}
 	switch (io_part_step(part, result, target_of(io)->dio_align, &error)) {
 	case IO_STEP_DONE:
 		part_ended(part, 0);
 		break;
 	case IO_STEP_EOF:
 		io->queue->stats.short_parts++;
-		memset(part->data + part->done, 0, part->length - part->done);
-		part_ended(part, 0);
+		if (part->data) {
+			memset(part->data + part->done, 0, part->length - part->done);
+			part_ended(part, 0);
+			break;
+		}
+		part->kind = PART_FILL;
+		part->start = part->done;
+		go_on(part);
 		break;
 	case IO_STEP_AGAIN:
 		if (part->kind != PART_ZEROS)
 			io->queue->stats.short_parts++;
-		if (reactor->draining) {
-			part_ended(part, -EIO);
-		} else if (have_room(io, 1)) {
-			queue_part(part);
-		} else {
-			part->due = true;
-			if (io->todo != IO_TODO_PARTS) {
-				io->todo = IO_TODO_PARTS;
-				reactor_park(reactor, io);
-			}
-		}
+		go_on(part);
 		break;
 	case IO_STEP_FAIL:
 		part_ended(part, error);
@@ -291,16 +484,28 @@ static struct io_part *add_part(struct ublkd_io *pub, enum io_part_kind kind, un
 		.kind = (uint8_t)kind,
 		.file = (uint8_t)file,
 		.file_offset = file_offset,
+		.inject = io->inject,
+		.delay = { .tv_sec = (long long)(io->inject_ns / 1000000000),
+			   .tv_nsec = (long long)(io->inject_ns % 1000000000) },
 	};
+	io->inject = 0;
+	io->inject_ns = 0;
 	return part;
 }
 
-/* Writes that must be durable when they complete carry RWF_DSYNC. */
-static uint32_t write_flags(const struct ublkd_io *pub)
+void ublkd_ring_inject(struct ublkd_io *pub, uint64_t delay_ns, int32_t result)
 {
-	const struct io *io = container_of(pub, struct io, pub);
+	struct io *io = container_of(pub, struct io, pub);
 
-	return pub->flags & UBLKD_IO_FUA || target_of(io)->write_through ? RWF_DSYNC : 0;
+	io->inject = result;
+	io->inject_ns = delay_ns;
+}
+
+/* Queues the SQE of a new part; serve() may link the commit behind the last. */
+static int start_part(struct io_part *part)
+{
+	part->io->last_sqe = queue_part(part);
+	return 1;
 }
 
 int ublkd_ring_rw(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
@@ -311,8 +516,7 @@ int ublkd_ring_rw(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
 	part->data = pub->data;
 	part->length = pub->length;
 	part->rw_flags = write ? write_flags(pub) : 0;
-	queue_part(part);
-	return 1;
+	return start_part(part);
 }
 
 int ublkd_ring_write_zeros(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
@@ -321,14 +525,12 @@ int ublkd_ring_write_zeros(struct ublkd_io *pub, unsigned file, uint64_t file_of
 
 	part->length = pub->length;
 	part->rw_flags = write_flags(pub);
-	queue_part(part);
-	return 1;
+	return start_part(part);
 }
 
 int ublkd_ring_sync(struct ublkd_io *pub, unsigned file)
 {
-	queue_part(add_part(pub, PART_SYNC, file, 0));
-	return 1;
+	return start_part(add_part(pub, PART_SYNC, file, 0));
 }
 
 int ublkd_ring_fallocate(struct ublkd_io *pub, unsigned file, int mode, uint64_t file_offset)
@@ -336,14 +538,12 @@ int ublkd_ring_fallocate(struct ublkd_io *pub, unsigned file, int mode, uint64_t
 	struct io_part *part = add_part(pub, PART_FALLOCATE, file, file_offset);
 
 	part->rw_flags = (uint32_t)mode;
-	queue_part(part);
-	return 1;
+	return start_part(part);
 }
 
 int ublkd_ring_discard(struct ublkd_io *pub, unsigned file, uint64_t file_offset)
 {
-	queue_part(add_part(pub, PART_DISCARD, file, file_offset));
-	return 1;
+	return start_part(add_part(pub, PART_DISCARD, file, file_offset));
 }
 
 /* ---- the beginning of a request ----------------------------------------- */
@@ -414,14 +614,53 @@ static void count(struct io *io)
 		stats->fua++;
 }
 
+/*
+ * The commit may be queued right behind the backend's work if that is one SQE
+ * whose full result is the request's, and if nothing is left to do afterwards
+ * that is not an SQE as well.
+ */
+static bool may_link(const struct io *io)
+{
+	const struct queue *queue = io->queue;
+	const struct io_part *part = &io->parts[0];
+
+	if (io->parts_used != 1 || queue->buffers.pooled || queue->reactor->draining)
+		return false;
+	if (part->length && part->asked != part->length)
+		return false;
+	/*
+	 * A link saves the way back through this thread, but costs task work of
+	 * its own; with a burst of completions the way back is shared.
+	 */
+	return queue->shape->link == LINK_YES ||
+	       (queue->shape->link == LINK_AUTO && queue->reactor->burst <= 2);
+}
+
+/*
+ * The success of the chain posts one completion, the commit's, when the next
+ * request arrives; its failure also one, that of the SQE that failed, and the
+ * commit is dropped. A hard link would commit stale data after a failed read.
+ */
+static void link_commit(struct io *io)
+{
+	struct queue_stats *stats = &io->queue->stats;
+
+	link_next(io->last_sqe);
+	if (io->registered)
+		link_next(queue_unregister(io));
+	set_state(io, IO_LINKED);
+	queue_fetching(io, UBLK_IO_COMMIT_AND_FETCH_REQ, full_result(io), commit_buffer(io));
+	stats->linked++;
+	stats->in_flight--;
+}
+
 /* Hands the request to the backend; there is room for all its SQEs. */
 static void serve(struct io *io)
 {
 	struct ublkd_target *target = io->queue->shape->target;
 	int ret;
 
-	if (io->pub.op <= UBLKD_OP_WRITE)
-		io->pub.data = io->buffer;
+	io->pub.data = moves_data(io) ? io->buffer : NULL;
 	io->result = 0;
 	io->parts_used = 0;
 	ret = target->ops->submit(target, &io->pub);
@@ -430,8 +669,11 @@ static void serve(struct io *io)
 		io->kept = true;
 	} else if (ret > 0) {
 		assert(ret == io->parts_used);
+		if (may_link(io))
+			link_commit(io);
 	} else {
-		assert(!io->parts_used);
+		/* Nobody can have set the bytes of a read that stays in the kernel. */
+		assert(!io->parts_used && (ret || io->pub.op != UBLKD_OP_READ || io->pub.data));
 		finish(io, ret);
 	}
 }
@@ -448,22 +690,80 @@ static void serve_or_park(struct io *io)
 	}
 }
 
-/* A request has arrived, and a write's data with it. */
+static void register_pages(struct io *io)
+{
+	struct io_uring_sqe *sqe;
+
+	if (!have_room(io, 1)) {
+		io->todo = IO_TODO_WANT_DATA;
+		reactor_park(io->queue->reactor, io);
+		return;
+	}
+	sqe = queue_command(io, UBLK_IO_REGISTER_IO_BUF, 0, buffer_slot(io));
+	sqe->user_data = dispatch_to_register(io, true);
+}
+
+void io_registered(struct io *io, int result)
+{
+	if (result) {
+		finish(io, result == -ENOMEM ? -ENOMEM : -EIO);
+		return;
+	}
+	io->registered = true;
+	serve_or_park(io);
+}
+
+void io_unregister_failed(struct io *io, int result)
+{
+	reactor_fail(io->queue->reactor, result,
+		     "queue %u tag %u: the driver refused the UNREGISTER_IO_BUF command",
+		     io->queue->id, io->pub.tag);
+}
+
+/* Gets at the data of a READ or WRITE, as far as that is still to be done. */
+static void want_data(struct io *io)
+{
+	int error = 0;
+
+	switch (data_mode(io)) {
+	case DATA_ZERO_COPY:
+		if (!(queue_descriptor(io->queue, io->pub.tag)->op_flags & UBLK_IO_F_NEED_REG_BUF))
+			break;
+		register_pages(io);
+		return;
+	case DATA_REGISTER:
+		register_pages(io);
+		return;
+	case DATA_GET_DATA:
+	case DATA_USER_COPY:
+		io->todo = IO_TODO_WANT_DATA;
+		if (!io->buffer && !buffers_borrow(&io->queue->buffers, io))
+			return;
+		if (data_mode(io) == DATA_USER_COPY && io->pub.op == UBLKD_OP_WRITE)
+			error = user_copy(io);
+		break;
+	case DATA_AUTO:
+	case DATA_COPY:
+		break;
+	}
+	if (error)
+		finish(io, error);
+	else
+		serve_or_park(io);
+}
+
+/* A request has arrived, and in the copying modes a write's data with it. */
 static void process(struct io *io)
 {
 	int error = decode(io);
 
 	count(io);
-	if (error) {
+	if (error)
 		finish(io, error);
-		return;
-	}
-	if (io->pub.op == UBLKD_OP_READ && !io->buffer) {
-		io->todo = IO_TODO_SERVE;
-		if (!buffers_borrow(&io->queue->buffers, io))
-			return;
-	}
-	serve_or_park(io);
+	else if (moves_data(io))
+		want_data(io);
+	else
+		serve_or_park(io);
 }
 
 /* A write has arrived; its data comes when we say where to. */
@@ -477,19 +777,24 @@ static void get_data(struct io *io)
 		return;
 	}
 	set_state(io, IO_GET_DATA);
-	queue_command(io, UBLK_IO_NEED_GET_DATA, 0, io->buffer);
+	queue_command(io, UBLK_IO_NEED_GET_DATA, 0, (uintptr_t)io->buffer);
 }
 
 void io_fetch(struct io *io)
 {
 	set_state(io, IO_FETCH);
-	queue_command(io, UBLK_IO_FETCH_REQ, 0, io->buffer);
+	queue_fetching(io, UBLK_IO_FETCH_REQ, 0, io->buffer);
 }
 
 void io_command_done(struct io *io, int result)
 {
 	struct queue *queue = io->queue;
 
+	if (io->state == IO_LINKED) {
+		io->parts[0].active = false;
+		io->parts_left = 0;
+		io->registered = false;
+	}
 	switch (result) {
 	case UBLK_IO_RES_OK:
 		set_state(io, IO_PROCESS);
@@ -500,6 +805,7 @@ void io_command_done(struct io *io, int result)
 		get_data(io);
 		break;
 	case UBLK_IO_RES_ABORT:
+		return_buffer(io);
 		set_state(io, IO_ENDED);
 		reactor_tag_ended(queue->reactor, queue);
 		break;
@@ -510,6 +816,7 @@ void io_command_done(struct io *io, int result)
 			     io->state == IO_FETCH    ? "FETCH_REQ" :
 			     io->state == IO_GET_DATA ? "NEED_GET_DATA" :
 							"COMMIT_AND_FETCH_REQ");
+		return_buffer(io);
 		set_state(io, IO_ENDED);
 		reactor_tag_ended(queue->reactor, queue);
 	}
@@ -527,26 +834,22 @@ void io_resume(struct io *io)
 	case IO_TODO_GET_DATA:
 		get_data(io);
 		break;
+	case IO_TODO_WANT_DATA:
+		want_data(io);
+		break;
 	case IO_TODO_SERVE:
 		serve_or_park(io);
 		break;
 	case IO_TODO_PARTS:
 		for (unsigned i = 0; i < io->parts_used; i++) {
-			struct io_part *part = &io->parts[i];
-
-			if (!part->due)
+			if (!io->parts[i].due)
 				continue;
-			if (!have_room(io, 1)) {
-				io->todo = IO_TODO_PARTS;
-				reactor_park(io->queue->reactor, io);
-				return;
-			}
-			part->due = false;
-			queue_part(part);
+			io->parts[i].due = false;
+			go_on(&io->parts[i]);
 		}
 		break;
 	case IO_TODO_COMMIT:
-		if (have_room(io, 1)) {
+		if (have_room(io, commit_sqes(io))) {
 			commit(io);
 		} else {
 			io->todo = todo;
@@ -558,7 +861,9 @@ void io_resume(struct io *io)
 
 void io_cancel(struct io *io)
 {
-	for (unsigned i = 0; io->state == IO_PROCESS && i < io->parts_used; i++) {
+	bool serving = io->state == IO_PROCESS || io->state == IO_LINKED;
+
+	for (unsigned i = 0; serving && i < io->parts_used; i++) {
 		struct io_part *part = &io->parts[i];
 		struct io_uring_sqe *sqe;
 

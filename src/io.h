@@ -3,14 +3,10 @@
  * One tag of one queue and the request that it carries. This file and io.c
  * hold the whole state machine:
  *
- *            fetch                I/O arrives              result
- *   IDLE ──────────▶ FETCH ──────────────────▶ PROCESS ──────────▶ COMMIT
- *                      │      data wanted  ▲ │                      │  │
- *                      ├───────▶ GET_DATA ─┘ │     next I/O arrives │  │
- *                      │             ▲       ◀──────────────────────┘  │
- *                      │             └────────── data wanted ──────────┤
- *                      ▼                                               │
- *                    ENDED ◀───────────── device goes ─────────────────┘
+ *   IDLE ──▶ FETCH ──▶ PROCESS ──▶ COMMIT ──▶ PROCESS …  the way of a tag
+ *                      PROCESS ──▶ GET_DATA ──▶ PROCESS  a write's data is asked for
+ *                      PROCESS ──▶ LINKED ──▶ PROCESS …  done, or broken
+ *            FETCH, GET_DATA, COMMIT, LINKED ──▶ ENDED   the device goes
  *
  *   FETCH     the kernel has the tag and waits for the first I/O
  *   PROCESS   the server has the request: decoded, served by the backend, or
@@ -19,13 +15,19 @@
  *   COMMIT    the result is handed back and the next I/O fetched by the same
  *             command, so this is also "the kernel waits for the next I/O"
  *   LINKED    PROCESS and COMMIT in one: the commit is queued behind the
- *             backend's SQE, both are the kernel's
+ *             backend's SQE, both are the kernel's. Whether the request is
+ *             still being served or is long done and the kernel waits for the
+ *             next cannot be told, so nothing may depend on it. The end of a
+ *             broken link is the backend SQE's only completion, the end of
+ *             any other is that of the commit.
  *   ENDED     the kernel aborted the tag (device stopped); nothing follows
  *
  * Threads: everything here runs on the reactor of the queue.
  */
 #ifndef IO_H
 #define IO_H
+
+#include <linux/time_types.h>
 
 #include <ublkd/backend.h>
 
@@ -47,13 +49,22 @@ enum io_state {
 enum io_todo {
 	IO_TODO_NOTHING,
 	IO_TODO_GET_DATA,
+	IO_TODO_WANT_DATA,
 	IO_TODO_SERVE,
 	IO_TODO_PARTS,
 	IO_TODO_COMMIT,
 };
 
 /* What the backend's SQE does; a part goes on until its length is done. */
-enum io_part_kind { PART_READ, PART_WRITE, PART_ZEROS, PART_SYNC, PART_FALLOCATE, PART_DISCARD };
+enum io_part_kind {
+	PART_READ,
+	PART_WRITE,
+	PART_ZEROS,     /* writes zeros */
+	PART_FILL,      /* reads zeros into pages that only the ring reaches */
+	PART_SYNC,
+	PART_FALLOCATE,
+	PART_DISCARD,
+};
 
 /*
  * One SQE's worth of a request, and its continuation when the kernel does
@@ -68,7 +79,9 @@ struct io_part {
 	bool due;             /* its next SQE waits for room in the ring */
 	uint32_t rw_flags;    /* RWF_*; FALLOCATE: the mode */
 	uint64_t file_offset; /* of byte 0 of the part */
-	uint8_t *data;
+	uint8_t *data;        /* NULL: in the kernel, see io_init() */
+	int32_t inject;       /* see ublkd_ring_inject(); 0: nothing */
+	struct __kernel_timespec delay;
 	uint32_t length;      /* 0 for SYNC, FALLOCATE and DISCARD: all or nothing */
 	uint32_t done;        /* bytes that are certain */
 	uint32_t start;       /* where the SQE in the ring begins: done, aligned down */
@@ -86,12 +99,19 @@ struct io {
 	uint8_t parts_used;
 	uint8_t parts_left;
 	bool kept;           /* submit() kept it: ublkd_complete() will follow */
+	bool registered;     /* its pages are in the ring's table, by our command */
+	int32_t inject;      /* for the next part */
+	uint64_t inject_ns;
 	uint64_t served;     /* requests this tag has carried */
+	struct io_uring_sqe *last_sqe; /* during submit(): of the last part */
 	struct io_part parts[UBLKD_SQES_PER_IO];
 };
 
-/* SQEs reserved together for a request: its parts and a commit behind them. */
-#define IO_SQES (UBLKD_SQES_PER_IO + 1)
+/*
+ * SQEs reserved together for a request: its parts, two that an injected fault
+ * may add, and behind them the end of a registration and the commit.
+ */
+#define IO_SQES (UBLKD_SQES_PER_IO + 4)
 
 void io_init(struct io *io, struct queue *queue, uint16_t tag);
 
@@ -99,6 +119,10 @@ void io_init(struct io *io, struct queue *queue, uint16_t tag);
 void io_fetch(struct io *io);
 /* The CQE of a FETCH, COMMIT_AND_FETCH or NEED_GET_DATA command. */
 void io_command_done(struct io *io, int result);
+/* The CQE of the command that registers a request's pages. */
+void io_registered(struct io *io, int result);
+/* The CQE of the command that ends it; only failures have one. */
+void io_unregister_failed(struct io *io, int result);
 /* The CQE of a part. */
 void io_part_done(struct io_part *part, int result);
 /* Takes up a request that waited for a buffer or for room in the ring. */

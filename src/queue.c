@@ -39,8 +39,12 @@ int queue_open(struct queue *queue, const char **what)
 	if (ret)
 		return ret;
 	*what = "map and lock the I/O buffers";
-	ret = buffers_open(&queue->buffers, shape->get_data ? shape->pool : shape->depth,
-			   shape->max_io, shape->get_data);
+	if (!data_mode_zero_copy(shape->data)) {
+		bool pooled = data_mode_pooled(shape->data);
+
+		ret = buffers_open(&queue->buffers, pooled ? shape->pool : shape->depth,
+				   shape->max_io, pooled);
+	}
 	if (ret) {
 		queue_close(queue);
 		return ret;
@@ -60,8 +64,7 @@ void queue_close(struct queue *queue)
 {
 	free(queue->ios);
 	queue->ios = NULL;
-	if (queue->buffers.memory)
-		buffers_close(&queue->buffers);
+	buffers_close(&queue->buffers);
 	if (queue->descriptors)
 		munmap((void *)(uintptr_t)queue->descriptors, queue->descriptor_bytes);
 	queue->descriptors = NULL;

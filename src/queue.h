@@ -15,6 +15,13 @@
 
 struct ublk_io_desc;
 
+/* When the commit is linked behind the backend's I/O. */
+enum link_mode {
+	LINK_AUTO, /* when few requests arrive at once */
+	LINK_NO,
+	LINK_YES,
+};
+
 /* Written by the reactor, read by others only in a copy or after its end. */
 struct queue_stats {
 	uint64_t ops[UBLKD_OP_COUNT];
@@ -22,6 +29,8 @@ struct queue_stats {
 	uint64_t errors;       /* requests that were failed */
 	uint64_t fua;          /* requests that asked for it */
 	uint64_t short_parts;  /* SQEs that did less than asked and were continued */
+	uint64_t linked;       /* requests whose commit was linked */
+	uint64_t broken;       /* of those, the ones whose link broke */
 	uint32_t in_flight, max_in_flight;
 	uint32_t tags_served;  /* tags that have carried a request */
 };
@@ -45,8 +54,9 @@ struct queue_shape {
 	uint16_t depth;
 	uint32_t max_io;         /* bytes */
 	uint64_t size;           /* of the device, bytes */
-	bool get_data;
-	unsigned pool;           /* get-data mode: buffers of each queue */
+	enum data_mode data;     /* never DATA_AUTO */
+	unsigned pool;           /* pooled: buffers of each queue */
+	enum link_mode link;
 };
 
 struct queue {
@@ -54,6 +64,8 @@ struct queue {
 	struct reactor *reactor;
 	uint16_t id;
 	unsigned file_base;      /* slot of the char device; the target's files follow */
+	unsigned zero_file;      /* slot of /dev/zero */
+	unsigned buffer_base;    /* slot of tag 0 in the ring's buffer table */
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;
 	struct buffers buffers;

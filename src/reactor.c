@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,6 +40,12 @@ static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
 	case DISPATCH_PART:
 		io_part_done(whose, cqe->res);
 		break;
+	case DISPATCH_REGISTER:
+		io_registered(whose, cqe->res);
+		break;
+	case DISPATCH_UNREGISTER:
+		io_unregister_failed(whose, cqe->res);
+		break;
 	}
 }
 
@@ -48,6 +55,7 @@ static void reap(struct reactor *reactor)
 	unsigned n;
 
 	while ((n = io_uring_peek_batch_cqe(&reactor->ring.uring, cqes, ARRAY_SIZE(cqes)))) {
+		reactor->burst = n;
 		for (unsigned i = 0; i < n; i++)
 			dispatch(reactor, cqes[i]);
 		io_uring_cq_advance(&reactor->ring.uring, n);
@@ -55,20 +63,18 @@ static void reap(struct reactor *reactor)
 	}
 }
 
-/* Buffers whose commit is in the kernel go to whoever waits for one. */
-static void return_buffers(struct reactor *reactor)
+/* Buffers whose commit is in the kernel go to those who wait for one. */
+static void release_buffers(struct reactor *reactor)
 {
-	struct io *io = reactor->returning;
+	for (unsigned q = 0; q < reactor->nr_queues; q++) {
+		struct io *io = buffers_release(&reactor->queues[q]->buffers);
 
-	/* What is committed meanwhile waits for the next submit. */
-	reactor->returning = NULL;
-	while (io) {
-		struct io *after = io->next;
-		struct io *waiting = buffers_return(&io->queue->buffers, io);
+		while (io) {
+			struct io *next = io->next;
 
-		if (waiting)
-			io_resume(waiting);
-		io = after;
+			io_resume(io);
+			io = next;
+		}
 	}
 }
 
@@ -95,7 +101,7 @@ static void submit(struct reactor *reactor)
 		return;
 	}
 	if (!io_uring_sq_ready(&reactor->ring.uring))
-		return_buffers(reactor);
+		release_buffers(reactor);
 	if (!ret)
 		resume_parked(reactor);
 }
@@ -173,12 +179,6 @@ void reactor_park(struct reactor *reactor, struct io *io)
 	io->next = NULL;
 	*reactor->parked_last = io;
 	reactor->parked_last = &io->next;
-}
-
-void reactor_return_buffer(struct reactor *reactor, struct io *io)
-{
-	io->next = reactor->returning;
-	reactor->returning = io;
 }
 
 void reactor_tag_ended(struct reactor *reactor, struct queue *queue)
@@ -289,12 +289,30 @@ void reactor_ask_stats(struct reactor *reactor)
 static int register_files(struct reactor *reactor)
 {
 	const struct queue_shape *shape = reactor->queues[0]->shape;
-	int fds[1 + UBLKD_TARGET_FILES] = { shape->char_fd };
+	unsigned nr_files = shape->target->nr_files;
+	int fds[2 + UBLKD_TARGET_FILES] = { shape->char_fd };
 
 	memcpy(&fds[1], shape->target->files, sizeof(shape->target->files));
-	for (unsigned q = 0; q < reactor->nr_queues; q++)
+	fds[1 + nr_files] = reactor->zero_fd;
+	for (unsigned q = 0; q < reactor->nr_queues; q++) {
 		reactor->queues[q]->file_base = 0;
-	return io_uring_register_files(&reactor->ring.uring, fds, 1 + shape->target->nr_files);
+		reactor->queues[q]->zero_file = 1 + nr_files;
+	}
+	return io_uring_register_files(&reactor->ring.uring, fds, 2 + nr_files);
+}
+
+/* A table with a slot for each tag, which the requests' pages come and go from. */
+static int register_buffer_table(struct reactor *reactor)
+{
+	unsigned slots = 0;
+
+	for (unsigned q = 0; q < reactor->nr_queues; q++) {
+		reactor->queues[q]->buffer_base = slots;
+		slots += reactor->queues[q]->shape->depth;
+	}
+	if (!data_mode_zero_copy(reactor->queues[0]->shape->data))
+		return 0;
+	return io_uring_register_buffers_sparse(&reactor->ring.uring, slots);
 }
 
 static int open_ring(struct reactor *reactor)
@@ -312,10 +330,16 @@ static int open_ring(struct reactor *reactor)
 		return ret;
 	}
 	ret = register_files(reactor);
-	if (ret) {
+	if (ret)
 		reactor_fail(reactor, ret, "cannot register the files with the ring");
-		ring_close(&reactor->ring);
+	if (!ret) {
+		ret = register_buffer_table(reactor);
+		if (ret)
+			reactor_fail(reactor, ret, "cannot make a table of %u buffers in the ring",
+				     tags);
 	}
+	if (ret)
+		ring_close(&reactor->ring);
 	return ret;
 }
 
@@ -393,8 +417,9 @@ static void *reactor_main(void *arg)
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (!reactor->loop || reactor->zeros == MAP_FAILED) {
-		reactor_fail(reactor, -ENOMEM, "cannot make the event loop");
+	reactor->zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	if (!reactor->loop || reactor->zeros == MAP_FAILED || reactor->zero_fd < 0) {
+		reactor_fail(reactor, -errno, "cannot make the event loop or open '/dev/zero'");
 	} else if (!open_ring(reactor)) {
 		if (!open_queues(reactor))
 			serve(reactor);
@@ -412,6 +437,8 @@ static void *reactor_main(void *arg)
 	}
 	if (reactor->zeros && reactor->zeros != MAP_FAILED)
 		munmap((void *)(uintptr_t)reactor->zeros, REACTOR_ZEROS);
+	if (reactor->zero_fd >= 0)
+		close(reactor->zero_fd);
 	if (reactor->loop)
 		ev_loop_destroy(reactor->loop);
 	reactor->ended.deliver = ended_delivered;

@@ -42,8 +42,9 @@ struct reactor {
 	ev_prepare before_wait;
 	ev_idle keep_going;
 	struct io *parked_first, **parked_last; /* wait for room in the ring */
-	struct io *returning;   /* committed, their buffers free after the submit */
 	const void *zeros;      /* REACTOR_ZEROS bytes, read-only */
+	int zero_fd;            /* /dev/zero, for pages that only the ring reaches */
+	unsigned burst;         /* completions that came at once, this time */
 	unsigned queues_ended;
 	bool draining;          /* answer everything with -EIO */
 
@@ -73,8 +74,6 @@ void reactor_ask_stats(struct reactor *reactor);
 
 /* The request goes on by io_resume() when the ring has room. */
 void reactor_park(struct reactor *reactor, struct io *io);
-/* The request's borrowed buffer is free as soon as its commit is submitted. */
-void reactor_return_buffer(struct reactor *reactor, struct io *io);
 /* The kernel aborted a tag of the queue. */
 void reactor_tag_ended(struct reactor *reactor, struct queue *queue);
 /* The queue cannot be served any more: ends the reactor. */

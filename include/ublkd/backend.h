@@ -83,7 +83,12 @@ struct ublkd_io {
 	uint16_t tag;
 	uint32_t length;
 	uint64_t offset;
-	void *data;      /* READ, WRITE: length bytes, page aligned; else NULL */
+	/*
+	 * READ, WRITE: length bytes, page aligned. NULL where the data stays in
+	 * the kernel (zero copy): then only the ring helpers reach it. A target
+	 * sees that only if it declared ring_only.
+	 */
+	void *data;
 };
 
 /* ---- targets --------------------------------------------------------- */
@@ -96,12 +101,15 @@ struct ublkd_io {
  */
 struct ublkd_target {
 	const struct ublkd_backend *ops; /* set by the core */
+	struct ublkd_target *lower;      /* of a filter: what it stands on; set by the core */
 	uint64_t size;                /* any; the core rounds down to the logical block size */
 	uint32_t logical_block_size;  /* 512, 1024, 2048 or 4096: the least it can serve; 0: 512 */
 	uint32_t physical_block_size; /* hints, powers of two; 0: no hint */
 	uint32_t io_min;
 	uint32_t io_opt;
 	uint32_t dio_align;           /* ring I/O must start and end at a multiple; 0: any */
+	uint32_t dma_align;           /* and its memory at a multiple, up to 4096; 0: any */
+	bool ring_only;               /* data moves through the ring helpers alone */
 	bool read_only;
 	bool rotational;
 	bool volatile_cache;          /* a completed write may be lost until FLUSH */
@@ -132,6 +140,7 @@ struct ublkd_wish {
 struct ublkd_backend {
 	const char *name;
 	const char *summary;                /* one line */
+	bool filter;                        /* stands on another: FILTER+BACKEND */
 	const struct ublkd_option *options; /* of the structure that open() gets */
 	size_t config_size;
 	size_t state_size;                  /* private state, struct ublkd_target first */
@@ -183,12 +192,28 @@ void ublkd_complete(struct ublkd_io *io, int result);
 int ublkd_ring_rw(struct ublkd_io *io, unsigned file, uint64_t file_offset);
 /* fdatasync of the file. */
 int ublkd_ring_sync(struct ublkd_io *io, unsigned file);
-/* fallocate(2) of the request's range at file_offset. */
+/*
+ * fallocate(2) of the request's range at file_offset. Where a file cannot do
+ * that for a WRITE_ZEROES, zeros are written instead.
+ */
 int ublkd_ring_fallocate(struct ublkd_io *io, unsigned file, int mode, uint64_t file_offset);
 /* BLKDISCARD of the request's range, file being a block device (kernel 6.12). */
 int ublkd_ring_discard(struct ublkd_io *io, unsigned file, uint64_t file_offset);
 /* Writes zeros over the request's range. */
 int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t file_offset);
+
+/* For a filter's open(): takes over all that the lower target declares. */
+void ublkd_target_like_lower(struct ublkd_target *target);
+/* For a filter's submit(): passes the request on; to be returned as it is. */
+int ublkd_lower_submit(struct ublkd_target *target, struct ublkd_io *io);
+
+/*
+ * For filters that play a faulty disk: what the next SQE that the helpers
+ * queue for this request does besides, once. delay_ns: the ring waits that
+ * long before it; result: it ends with this error, or with this count of
+ * bytes, less than it was asked, after moving just so many. 0: nothing.
+ */
+void ublkd_ring_inject(struct ublkd_io *io, uint64_t delay_ns, int32_t result);
 
 /* ---- messages -------------------------------------------------------- */
 

@@ -49,14 +49,6 @@ void reactor_park(struct reactor *reactor, struct io *io)
 	bench.parked[bench.nr_parked++] = io;
 }
 
-void reactor_return_buffer(struct reactor *reactor, struct io *io)
-{
-	assert_ptr_equal(reactor, &bench.reactor);
-	assert_non_null(io->buffer);
-	assert_true(bench.nr_returning < ARRAY_SIZE(bench.returning));
-	bench.returning[bench.nr_returning++] = io;
-}
-
 void reactor_tag_ended(struct reactor *reactor, struct queue *queue)
 {
 	assert_ptr_equal(reactor, &bench.reactor);
@@ -113,7 +105,8 @@ void bench_open(unsigned pool)
 		.depth = BENCH_DEPTH,
 		.max_io = BENCH_MAX_IO,
 		.size = BENCH_SIZE,
-		.get_data = pool > 0,
+		.data = pool > 0 ? DATA_GET_DATA : DATA_COPY,
+		.link = LINK_NO,
 		.pool = pool,
 	};
 	bench.reactor.zeros = zeros;
@@ -166,18 +159,17 @@ void complete(const struct io_uring_sqe *sqe, int result)
 
 void reactor_turn(void)
 {
-	struct io *parked[ARRAY_SIZE(bench.parked)], *returning[ARRAY_SIZE(bench.returning)];
-	unsigned nr_parked = bench.nr_parked, nr_returning = bench.nr_returning;
+	struct io *parked[ARRAY_SIZE(bench.parked)], *io;
+	unsigned nr_parked = bench.nr_parked;
 
 	memcpy(parked, bench.parked, sizeof(parked));
-	memcpy(returning, bench.returning, sizeof(returning));
-	bench.nr_parked = bench.nr_returning = 0;
+	bench.nr_parked = 0;
 	ring_submit(&bench.reactor.ring);
-	for (unsigned i = 0; i < nr_returning; i++) {
-		struct io *next = buffers_return(&bench.queue.buffers, returning[i]);
+	for (io = buffers_release(&bench.queue.buffers); io;) {
+		struct io *next = io->next;
 
-		if (next)
-			io_resume(next);
+		io_resume(io);
+		io = next;
 	}
 	for (unsigned i = 0; i < nr_parked; i++)
 		io_resume(parked[i]);

@@ -42,8 +42,8 @@ struct bench {
 	struct ublkd_io *request;
 
 	/* What the reactor was told. */
-	struct io *parked[8], *returning[8];
-	unsigned nr_parked, nr_returning;
+	struct io *parked[8];
+	unsigned nr_parked;
 	unsigned tags_ended;
 	int failure;
 	char failure_text[160];

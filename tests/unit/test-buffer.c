@@ -70,8 +70,9 @@ static void a_lightly_used_pool_stays_at_its_beginning(void **state)
 		assert_true(buffers_borrow(&buffers, &io));
 		first = io.buffer;
 		assert_ptr_equal(first, buffers.memory);
-		assert_null(buffers_return(&buffers, &io));
+		buffers_return(&buffers, &io);
 		assert_null(io.buffer);
+		assert_null(buffers_release(&buffers));
 	}
 	buffers_close(&buffers);
 }
@@ -89,15 +90,19 @@ static void who_waits_is_served_in_order(void **state)
 	for (unsigned i = 1; i < 4; i++)
 		assert_false(buffers_borrow(&buffers, &ios[i]));
 	for (unsigned i = 0; i < 3; i++) {
-		assert_ptr_equal(buffers_return(&buffers, &ios[i]), &ios[i + 1]);
+		buffers_return(&buffers, &ios[i]);
 		assert_null(ios[i].buffer);
+		assert_null(ios[i + 1].buffer);
+		assert_ptr_equal(buffers_release(&buffers), &ios[i + 1]);
 		assert_ptr_equal(ios[i + 1].buffer, only);
 		assert_null(ios[i + 1].next);
 	}
 	/* The line is empty and can be joined again. */
 	assert_false(buffers_borrow(&buffers, &ios[0]));
-	assert_ptr_equal(buffers_return(&buffers, &ios[3]), &ios[0]);
-	assert_null(buffers_return(&buffers, &ios[0]));
+	buffers_return(&buffers, &ios[3]);
+	assert_ptr_equal(buffers_release(&buffers), &ios[0]);
+	buffers_return(&buffers, &ios[0]);
+	assert_null(buffers_release(&buffers));
 	assert_true(buffers_borrow(&buffers, &ios[1]));
 	buffers_close(&buffers);
 }

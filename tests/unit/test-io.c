@@ -112,7 +112,7 @@ static void commits(unsigned tag, int32_t result)
 	uint64_t addr = command_of(sqe)->addr;
 
 	is_command(sqe, UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result,
-		   bench.shape.get_data ? (void *)(uintptr_t)addr : bench.ios[tag].buffer);
+		   bench.shape.data == DATA_GET_DATA ? (void *)(uintptr_t)addr : bench.ios[tag].buffer);
 	assert_int_equal(sqes_left(), 0);
 	assert_int_equal(bench.ios[tag].state, IO_COMMIT);
 	assert_int_equal(bench.queue.stats.in_flight, 0);
@@ -677,13 +677,13 @@ static void without_room_the_backend_is_not_asked_yet(void **state)
 {
 	(void)state;
 	bench.serve = use_ring;
-	bench.room = bench.room_by_submit = UBLKD_SQES_PER_IO;
+	bench.room = bench.room_by_submit = IO_SQES - 1;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	is_waiting(0);
 	assert_int_equal(bench.served, 0);
 	reactor_turn();
 	is_waiting(0);
-	bench.room_by_submit = UBLKD_SQES_PER_IO + 1;
+	bench.room_by_submit = IO_SQES;
 	reactor_turn();
 	assert_int_equal(bench.served, 1);
 	complete(next_sqe(), 4096);
@@ -851,7 +851,7 @@ static void even_a_read_that_never_had_a_buffer_commits_an_address(void **state)
 	assert_null(bench.ios[0].buffer);
 	assert_true(command_of(&bench.sqes[bench.seen])->addr != 0);
 	commits(0, -EINVAL);
-	assert_int_equal(bench.nr_returning, 0);
+	assert_int_equal(bench.queue.buffers.nr_returned, 0);
 }
 
 static void requests_without_data_borrow_nothing(void **state)
@@ -865,7 +865,7 @@ static void requests_without_data_borrow_nothing(void **state)
 		is_command(next_sqe(), UBLK_IO_COMMIT_AND_FETCH_REQ, 0, 0, NULL);
 		assert_int_equal(bench.queue.buffers.nr_free, 2);
 	}
-	assert_int_equal(bench.nr_returning, 0);
+	assert_int_equal(bench.queue.buffers.nr_returned, 0);
 }
 
 static void a_buffer_returns_only_after_the_submit(void **state)
@@ -875,12 +875,45 @@ static void a_buffer_returns_only_after_the_submit(void **state)
 	next_sqe();
 	/* The kernel has not copied from it yet. */
 	assert_int_equal(bench.queue.buffers.nr_free, 1);
-	assert_int_equal(bench.nr_returning, 1);
-	assert_ptr_equal(bench.returning[0], &bench.ios[0]);
-	assert_non_null(bench.ios[0].buffer);
+	assert_int_equal(bench.queue.buffers.nr_returned, 1);
 	reactor_turn();
 	assert_int_equal(bench.queue.buffers.nr_free, 2);
 	assert_null(bench.ios[0].buffer);
+}
+
+static void a_buffer_whose_commit_may_be_on_its_way_is_nobodys(void **state)
+{
+	const void *first;
+
+	(void)state;
+	arrive(0, UBLK_IO_OP_READ, 0, 8);
+	first = (const void *)(uintptr_t)command_of(next_sqe())->addr;
+	/* Another request's search for room submits it, and the tag's next I/O comes at once. */
+	ring_submit(&bench.reactor.ring);
+	bench.serve = keep;
+	arrive(0, UBLK_IO_OP_READ, 64, 8);
+	assert_ptr_not_equal(bench.request->data, first);
+	reactor_turn();
+	arrive(1, UBLK_IO_OP_READ, 128, 8);
+	assert_ptr_not_equal(bench.ios[1].pub.data, bench.ios[0].pub.data);
+}
+
+static void an_aborted_tag_leaves_its_buffer_to_others(void **state)
+{
+	(void)state;
+	bench.serve = use_ring;
+	for (unsigned tag = 0; tag < 3; tag++) {
+		bench.descriptors[tag] = (struct ublk_io_desc){
+			.op_flags = UBLK_IO_OP_WRITE, .nr_sectors = 8,
+		};
+		io_command_done(&bench.ios[tag], UBLK_IO_RES_NEED_GET_DATA);
+	}
+	next_sqe();
+	next_sqe();
+	assert_int_equal(sqes_left(), 0);
+	io_command_done(&bench.ios[0], UBLK_IO_RES_ABORT);
+	reactor_turn();
+	assert_int_equal(sqes_left(), 1);
 }
 
 static void who_finds_no_buffer_waits_in_line(void **state)
@@ -988,6 +1021,22 @@ static void a_draining_reactor_still_takes_results(void **state)
 	bench.reactor.draining = true;
 	complete(next_sqe(), 4096);
 	commits(0, 4096);
+}
+
+static void a_draining_reactor_does_not_continue_what_waited_for_room(void **state)
+{
+	const struct io_uring_sqe *sqe;
+
+	(void)state;
+	bench.serve = use_ring;
+	arrive(0, UBLK_IO_OP_READ, 0, 8);
+	sqe = next_sqe();
+	bench.room = bench.room_by_submit = 0;
+	complete(sqe, 1024);
+	bench.reactor.draining = true;
+	bench.room_by_submit = 8;
+	reactor_turn();
+	commits(0, -EIO);
 }
 
 static void cancelling_asks_for_the_parts_that_are_in_the_ring(void **state)
@@ -1376,12 +1425,15 @@ int main(void)
 		LEND(even_a_read_that_never_had_a_buffer_commits_an_address),
 		LEND(requests_without_data_borrow_nothing),
 		LEND(a_buffer_returns_only_after_the_submit),
+		LEND(a_buffer_whose_commit_may_be_on_its_way_is_nobodys),
+		LEND(an_aborted_tag_leaves_its_buffer_to_others),
 		LEND(who_finds_no_buffer_waits_in_line),
 		LEND(without_room_the_data_is_asked_for_later_with_the_same_buffer),
 		LEND(a_write_that_is_refused_after_its_data_came_returns_the_buffer),
 		COPY(a_draining_reactor_fails_what_arrives),
 		COPY(a_draining_reactor_fails_what_waited),
 		COPY(a_draining_reactor_does_not_continue),
+		COPY(a_draining_reactor_does_not_continue_what_waited_for_room),
 		COPY(a_draining_reactor_still_takes_results),
 		COPY(cancelling_asks_for_the_parts_that_are_in_the_ring),
 		COPY(an_abort_ends_the_tag),

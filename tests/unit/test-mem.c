@@ -39,7 +39,7 @@ static int open_mem(struct ublkd_target **target, const char *size, const char *
 			options_set(&options, option_find(mem->options, name, strlen(name)),
 				    settings[i][1]);
 	}
-	ret = backend_open(target, mem, config, &wish);
+	ret = backend_open(target, mem, config, &wish, NULL);
 	options_free(&options);
 	free(config);
 	return ret;
