@@ -6,14 +6,19 @@
 # Modules needed before the root is there; what a kernel has built in is absent here and not missed.
 BOOT_MODULES='virtio_pci virtio_console virtiofs overlay'
 
+image_tools()
+{
+	need busybox busybox-static
+	need depmod kmod
+	need xz xz-utils
+}
+
 # image_for DIR VERSION MODULES: prints the path of a fitting initramfs.
 image_for()
 {
 	local version=$2 modules=$3 images=$KERNEL_CACHE/images image
 	image=$images/$version-$(image_key "$modules").img
 	if [ ! -s "$image" ]; then
-		need busybox busybox-static
-		need depmod kmod
 		writable_folder "$images"
 		say "making the initramfs of $version"
 		image_build "$version" "$modules" "$image" || die 125 "$version: the initramfs cannot be made"
