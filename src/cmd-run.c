@@ -223,18 +223,11 @@ unknown:
 	return EXIT_USAGE;
 }
 
-static void add_cpu(void *arg, unsigned cpu)
-{
-	if (cpu < CPU_SETSIZE)
-		CPU_SET(cpu, (cpu_set_t *)arg);
-}
-
 static int check_cpus(const char *list)
 {
 	cpu_set_t asked, allowed;
 
-	CPU_ZERO(&asked);
-	parse_cpu_list(list, add_cpu, &asked);
+	cpu_list_to_set(list, &asked);
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
 		return EXIT_DONE;
 	CPU_AND(&asked, &asked, &allowed);

@@ -336,12 +336,6 @@ static int make_queues(struct device *device)
 	return 0;
 }
 
-static void add_cpu(void *arg, unsigned cpu)
-{
-	if (cpu < CPU_SETSIZE)
-		CPU_SET(cpu, (cpu_set_t *)arg);
-}
-
 /* Queue q belongs to reactor q * reactors / queues: neighbours stay together. */
 static int start_reactors(struct device *device)
 {
@@ -372,10 +366,8 @@ static int start_reactors(struct device *device)
 			reactor->nr_queues++;
 			CPU_OR(&reactor->cpus, &reactor->cpus, &device->queue_cpus[next]);
 		}
-		if (device->config->cpus) {
-			CPU_ZERO(&reactor->cpus);
-			parse_cpu_list(device->config->cpus, add_cpu, &reactor->cpus);
-		}
+		if (device->config->cpus)
+			cpu_list_to_set(device->config->cpus, &reactor->cpus);
 	}
 	for (unsigned i = 0; i < device->nr_reactors; i++) {
 		int ret = reactor_start(&device->reactors[i]);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
 #include "parse.h"
 
 #include <ctype.h>
@@ -154,6 +155,18 @@ int parse_cpu_list(const char *text, void (*visit)(void *arg, unsigned cpu), voi
 		if (*text++ != ',')
 			return -EINVAL;
 	}
+}
+
+static void add_cpu(void *arg, unsigned cpu)
+{
+	if (cpu < CPU_SETSIZE)
+		CPU_SET(cpu, (cpu_set_t *)arg);
+}
+
+void cpu_list_to_set(const char *text, cpu_set_t *set)
+{
+	CPU_ZERO(set);
+	parse_cpu_list(text, add_cpu, set);
 }
 
 const char *format_size(char buffer[SIZE_TEXT_MAX], uint64_t bytes)

@@ -7,6 +7,7 @@
 #ifndef UTIL_PARSE_H
 #define UTIL_PARSE_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,6 +25,8 @@ int parse_mode(const char *text, uint32_t *out);
  * the text. visit may be NULL (check only).
  */
 int parse_cpu_list(const char *text, void (*visit)(void *arg, unsigned cpu), void *arg);
+/* The CPUs of a list that was checked before. */
+void cpu_list_to_set(const char *text, cpu_set_t *set);
 
 /* "4K", "1536M", "1000": in the largest binary unit that gives a whole number. */
 #define SIZE_TEXT_MAX 24
