@@ -4,6 +4,8 @@
 
 #include "fake-reactor.h"
 
+#include <errno.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,6 +34,8 @@ struct io_uring_sqe *ring_sqe(struct ring *ring)
 int ring_submit(struct ring *ring)
 {
 	(void)ring;
+	/* What is submitted apart is not a chain. */
+	assert_false(bench.nr_sqes && bench.sqes[bench.nr_sqes - 1].flags & IOSQE_IO_LINK);
 	bench.submits++;
 	if (!bench.submit_result)
 		bench.room = MAX(bench.room, bench.room_by_submit);
@@ -85,13 +89,56 @@ static int serve(struct ublkd_target *target, struct ublkd_io *io)
 	return bench.serve(io);
 }
 
+int use_ring(struct ublkd_io *io)
+{
+	switch ((enum ublkd_op)io->op) {
+	case UBLKD_OP_READ:
+	case UBLKD_OP_WRITE:
+		return ublkd_ring_rw(io, 1, io->offset + 4096);
+	case UBLKD_OP_FLUSH:
+		return ublkd_ring_sync(io, 0);
+	case UBLKD_OP_DISCARD:
+		return ublkd_ring_discard(io, 0, io->offset + 512);
+	case UBLKD_OP_WRITE_ZEROES:
+		return ublkd_ring_write_zeros(io, 0, io->offset);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+int use_both_files(struct ublkd_io *io)
+{
+	return ublkd_ring_rw(io, 0, io->offset) + ublkd_ring_rw(io, 1, io->offset);
+}
+
+int allocate(struct ublkd_io *io)
+{
+	return ublkd_ring_fallocate(io, 1, FALLOC_FL_ZERO_RANGE, io->offset + 1024);
+}
+
+int keep(struct ublkd_io *io)
+{
+	(void)io;
+	return UBLKD_KEPT;
+}
+
 static int done_at_once(struct ublkd_io *io)
 {
 	(void)io;
 	return UBLKD_DONE;
 }
 
-void bench_open(unsigned pool)
+static void open_buffers(enum data_mode mode)
+{
+	bool pooled = data_mode_pooled(mode);
+
+	if (data_mode_zero_copy(mode))
+		return;
+	assert_int_equal(buffers_open(&bench.queue.buffers, pooled ? BENCH_POOL : BENCH_DEPTH,
+				      BENCH_MAX_IO, pooled), 0);
+}
+
+void bench_open(enum data_mode mode, enum link_mode link)
 {
 	static uint8_t zeros[REACTOR_ZEROS];
 
@@ -105,21 +152,23 @@ void bench_open(unsigned pool)
 		.depth = BENCH_DEPTH,
 		.max_io = BENCH_MAX_IO,
 		.size = BENCH_SIZE,
-		.data = pool > 0 ? DATA_GET_DATA : DATA_COPY,
-		.link = LINK_NO,
-		.pool = pool,
+		.data = mode,
+		.link = link,
+		.pool = data_mode_pooled(mode) ? BENCH_POOL : 0,
 	};
 	bench.reactor.zeros = zeros;
+	bench.reactor.burst = 1;
 	bench.queue.shape = &bench.shape;
 	bench.queue.reactor = &bench.reactor;
 	bench.queue.id = BENCH_QUEUE_ID;
 	bench.queue.file_base = BENCH_FILE_BASE;
+	bench.queue.zero_file = BENCH_ZERO_FILE;
+	bench.queue.buffer_base = BENCH_BUFFER_BASE;
 	bench.queue.descriptors = bench.descriptors;
 	bench.queue.ios = bench.ios;
 	bench.room = bench.room_by_submit = 64;
 	bench.serve = done_at_once;
-	assert_int_equal(buffers_open(&bench.queue.buffers, pool ? pool : BENCH_DEPTH, BENCH_MAX_IO,
-				      pool > 0), 0);
+	open_buffers(mode);
 	for (uint16_t tag = 0; tag < BENCH_DEPTH; tag++) {
 		io_init(&bench.ios[tag], &bench.queue, tag);
 		io_fetch(&bench.ios[tag]);
@@ -143,12 +192,64 @@ const struct io_uring_sqe *next_sqe(void)
 	return &bench.sqes[bench.seen++];
 }
 
+const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe)
+{
+	/* Where the driver looks for it. */
+	return (const void *)((const uint8_t *)sqe + 48);
+}
+
+void is_command(const struct io_uring_sqe *sqe, uint32_t command, unsigned tag, int32_t result,
+		const void *addr)
+{
+	bool fetches = command == UBLK_IO_FETCH_REQ || command == UBLK_IO_COMMIT_AND_FETCH_REQ;
+	bool registers = fetches && bench.shape.data == DATA_ZERO_COPY;
+
+	assert_int_equal(sqe->opcode, IORING_OP_URING_CMD);
+	assert_int_equal(sqe->flags, IOSQE_FIXED_FILE);
+	assert_int_equal(sqe->fd, BENCH_FILE_BASE);
+	assert_int_equal(sqe->cmd_op, command);
+	assert_int_equal(sqe->user_data, dispatch_to_io(&bench.ios[tag]));
+	/* The slot in the buffer table, and that a request may come without pages there. */
+	assert_int_equal(sqe->addr, registers ? (BENCH_BUFFER_BASE + tag) | 1u << 16 : 0);
+	assert_int_equal(command_of(sqe)->q_id, BENCH_QUEUE_ID);
+	assert_int_equal(command_of(sqe)->tag, tag);
+	assert_int_equal(command_of(sqe)->result, result);
+	assert_ptr_equal((const void *)(uintptr_t)command_of(sqe)->addr, addr);
+}
+
+void commits(unsigned tag, int32_t result)
+{
+	const struct io_uring_sqe *sqe = next_sqe();
+	const void *addr = bench.ios[tag].buffer;
+
+	if (bench.shape.data == DATA_GET_DATA)
+		addr = (const void *)(uintptr_t)command_of(sqe)->addr;
+	is_command(sqe, UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result, addr);
+	assert_int_equal(sqes_left(), 0);
+	assert_int_equal(bench.ios[tag].state, IO_COMMIT);
+	assert_int_equal(bench.queue.stats.in_flight, 0);
+}
+
+void is_waiting(unsigned tag)
+{
+	assert_int_equal(bench.nr_parked, 1);
+	assert_ptr_equal(bench.parked[0], &bench.ios[tag]);
+	assert_int_equal(bench.ios[tag].state, IO_PROCESS);
+	assert_int_equal(sqes_left(), 0);
+}
+
 void arrive(unsigned tag, uint32_t op_flags, uint64_t start_sector, uint32_t sectors)
 {
 	bench.descriptors[tag] = (struct ublk_io_desc){
 		.op_flags = op_flags, .start_sector = start_sector, .nr_sectors = sectors,
 	};
 	io_command_done(&bench.ios[tag], UBLK_IO_RES_OK);
+}
+
+void registered(const struct io_uring_sqe *sqe, int result)
+{
+	assert_int_equal(dispatch_kind(sqe->user_data), DISPATCH_REGISTER);
+	io_registered(dispatch_pointer(sqe->user_data), result);
 }
 
 void complete(const struct io_uring_sqe *sqe, int result)

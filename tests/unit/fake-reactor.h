@@ -18,6 +18,9 @@
 #define BENCH_QUEUE_ID 3
 #define BENCH_FILE_BASE 5
 #define BENCH_FILES 2
+#define BENCH_ZERO_FILE 8
+#define BENCH_BUFFER_BASE 40
+#define BENCH_POOL 2
 
 struct bench {
 	struct ublkd_backend backend;
@@ -54,8 +57,8 @@ struct bench {
 
 extern struct bench bench;
 
-/* pool: buffers in get-data mode, 0: copy mode. */
-void bench_open(unsigned pool);
+/* In the pooled modes there are BENCH_POOL buffers. */
+void bench_open(enum data_mode mode, enum link_mode link);
 void bench_close(void);
 
 /* The next SQE that was queued since the last call; fails where there is none. */
@@ -63,8 +66,30 @@ const struct io_uring_sqe *next_sqe(void);
 /* How many more there are. */
 unsigned sqes_left(void);
 
+/* Fails unless the SQE is this command, linked to nothing, with cmd.addr as given. */
+void is_command(const struct io_uring_sqe *sqe, uint32_t command, unsigned tag, int32_t result,
+		const void *addr);
+const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe);
+/*
+ * The next SQE commits the tag with this result, and there is no other. In
+ * get-data mode the address is looked at by its own tests.
+ */
+void commits(unsigned tag, int32_t result);
+/* The tag waits for room, alone, and queued nothing. */
+void is_waiting(unsigned tag);
+
+/* What bench.serve may be: reads and writes use file 1, 4096 bytes further on. */
+int use_ring(struct ublkd_io *io);
+/* A mirror: the same on both files. */
+int use_both_files(struct ublkd_io *io);
+/* Zeroes a range of file 1, 1024 bytes further on. */
+int allocate(struct ublkd_io *io);
+int keep(struct ublkd_io *io);
+
 /* The kernel hands a request to a tag: its command completes with result 0. */
 void arrive(unsigned tag, uint32_t op_flags, uint64_t start_sector, uint32_t sectors);
+/* The command that registers a request's pages completes. */
+void registered(const struct io_uring_sqe *sqe, int result);
 /* A part's SQE completes. */
 void complete(const struct io_uring_sqe *sqe, int result);
 /* The reactor submits: everything fits again, buffers return, who waits goes on. */

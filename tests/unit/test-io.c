@@ -22,15 +22,15 @@
 static int open_copying(void **state)
 {
 	(void)state;
-	bench_open(0);
+	bench_open(DATA_COPY, LINK_NO);
 	return 0;
 }
 
-/* Two buffers for four tags. */
+/* BENCH_POOL buffers for four tags. */
 static int open_lending(void **state)
 {
 	(void)state;
-	bench_open(2);
+	bench_open(DATA_GET_DATA, LINK_NO);
 	return 0;
 }
 
@@ -43,40 +43,6 @@ static int close_bench(void **state)
 
 /* ---- what backends may do with a request --------------------------------- */
 
-static int use_ring(struct ublkd_io *io)
-{
-	switch ((enum ublkd_op)io->op) {
-	case UBLKD_OP_READ:
-	case UBLKD_OP_WRITE:
-		return ublkd_ring_rw(io, 1, io->offset + 4096);
-	case UBLKD_OP_FLUSH:
-		return ublkd_ring_sync(io, 0);
-	case UBLKD_OP_DISCARD:
-		return ublkd_ring_discard(io, 0, io->offset + 512);
-	case UBLKD_OP_WRITE_ZEROES:
-		return ublkd_ring_write_zeros(io, 0, io->offset);
-	default:
-		return -EOPNOTSUPP;
-	}
-}
-
-/* A mirror: the same on both files. */
-static int use_both_files(struct ublkd_io *io)
-{
-	return ublkd_ring_rw(io, 0, io->offset) + ublkd_ring_rw(io, 1, io->offset);
-}
-
-static int allocate(struct ublkd_io *io)
-{
-	return ublkd_ring_fallocate(io, 1, FALLOC_FL_ZERO_RANGE, io->offset + 1024);
-}
-
-static int keep(struct ublkd_io *io)
-{
-	(void)io;
-	return UBLKD_KEPT;
-}
-
 static int fail_at_once(struct ublkd_io *io)
 {
 	(void)io;
@@ -84,47 +50,6 @@ static int fail_at_once(struct ublkd_io *io)
 }
 
 /* ---- what is to be seen -------------------------------------------------- */
-
-static const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe)
-{
-	/* Where the driver looks for it. */
-	return (const void *)((const uint8_t *)sqe + 48);
-}
-
-static void is_command(const struct io_uring_sqe *sqe, uint32_t command, unsigned tag,
-		       int32_t result, const void *addr)
-{
-	assert_int_equal(sqe->opcode, IORING_OP_URING_CMD);
-	assert_int_equal(sqe->flags, IOSQE_FIXED_FILE);
-	assert_int_equal(sqe->fd, BENCH_FILE_BASE);
-	assert_int_equal(sqe->cmd_op, command);
-	assert_int_equal(sqe->user_data, dispatch_to_io(&bench.ios[tag]));
-	assert_int_equal(command_of(sqe)->q_id, BENCH_QUEUE_ID);
-	assert_int_equal(command_of(sqe)->tag, tag);
-	assert_int_equal(command_of(sqe)->result, result);
-	assert_ptr_equal((const void *)(uintptr_t)command_of(sqe)->addr, addr);
-}
-
-/* The next SQE commits the tag with this result, and there is no other. */
-static void commits(unsigned tag, int32_t result)
-{
-	const struct io_uring_sqe *sqe = next_sqe();
-	uint64_t addr = command_of(sqe)->addr;
-
-	is_command(sqe, UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result,
-		   bench.shape.data == DATA_GET_DATA ? (void *)(uintptr_t)addr : bench.ios[tag].buffer);
-	assert_int_equal(sqes_left(), 0);
-	assert_int_equal(bench.ios[tag].state, IO_COMMIT);
-	assert_int_equal(bench.queue.stats.in_flight, 0);
-}
-
-static void is_waiting(unsigned tag)
-{
-	assert_int_equal(bench.nr_parked, 1);
-	assert_ptr_equal(bench.parked[0], &bench.ios[tag]);
-	assert_int_equal(bench.ios[tag].state, IO_PROCESS);
-	assert_int_equal(sqes_left(), 0);
-}
 
 static void is_rw(const struct io_uring_sqe *sqe, uint8_t opcode, unsigned file, uint64_t off,
 		  const void *data, uint32_t length)
