@@ -15,6 +15,8 @@ static struct options options;
 
 #define MIB (1ull << 20)
 #define GET_DATA UBLK_F_NEED_GET_DATA
+#define REGISTER UBLK_F_SUPPORT_ZERO_COPY
+#define AUTO_REGISTER UBLK_F_AUTO_BUF_REG
 
 /* The presets of the program and a plain target of 1 MiB. */
 static int start(void **state)
@@ -229,6 +231,124 @@ static void the_budget_is_a_gigabyte_at_most_unless_given(void **state)
 	assert_in_range(plan.buffer_bytes, MIB, 1024 * MIB);
 }
 
+/* ---- data modes ---------------------------------------------------------- */
+
+static void data_stays_in_the_kernel_where_driver_and_backend_can(void **state)
+{
+	static const struct {
+		uint64_t features;
+		bool ring_only;
+		enum data_mode data;
+		uint64_t needs;
+	} cases[] = {
+		{ 0, true, DATA_COPY, 0 },
+		{ GET_DATA | UBLK_F_USER_COPY, true, DATA_COPY, 0 },
+		{ REGISTER, true, DATA_REGISTER, REGISTER },
+		{ REGISTER | GET_DATA, true, DATA_REGISTER, REGISTER },
+		{ REGISTER | AUTO_REGISTER, true, DATA_ZERO_COPY, REGISTER | AUTO_REGISTER },
+		{ ~UINT64_C(0), true, DATA_ZERO_COPY, REGISTER | AUTO_REGISTER },
+		/* Not without what it falls back to. */
+		{ AUTO_REGISTER, true, DATA_COPY, 0 },
+		{ ~UINT64_C(0), false, DATA_COPY, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		target.ring_only = cases[i].ring_only;
+		assert_int_equal(make_plan(cases[i].features, 1), EXIT_DONE);
+		assert_int_equal(plan.data, cases[i].data);
+		assert_int_equal(plan.features, cases[i].needs);
+	}
+	/* What cannot stay there and does not fit shares a pool. */
+	config.max_io = MIB;
+	config.memory = 4 * MIB;
+	assert_int_equal(make_plan(~UINT64_C(0), 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_GET_DATA);
+	assert_int_equal(plan.features, GET_DATA);
+}
+
+static void data_that_stays_in_the_kernel_needs_no_memory(void **state)
+{
+	(void)state;
+	target.ring_only = true;
+	config.depth = UBLK_MAX_QUEUE_DEPTH;
+	config.max_io = UBLK_MAX_IO_BYTES;
+	config.memory = 4096;
+	assert_int_equal(make_plan(REGISTER | AUTO_REGISTER, 128), EXIT_DONE);
+	assert_int_equal(plan.buffer_bytes, 0);
+	assert_int_equal(plan.pool, 0);
+	assert_contains(said, "no I/O buffers (zero-copy)");
+	assert_int_equal(make_plan(REGISTER, 128), EXIT_DONE);
+	assert_int_equal(plan.buffer_bytes, 0);
+	assert_contains(said, "no I/O buffers (register)");
+}
+
+static void a_mode_that_is_asked_for_needs_its_features(void **state)
+{
+	static const struct {
+		enum data_mode data;
+		const char *name;
+		uint64_t needs;
+	} modes[] = {
+		{ DATA_ZERO_COPY, "zero-copy", REGISTER | AUTO_REGISTER },
+		{ DATA_REGISTER, "register", REGISTER },
+		{ DATA_COPY, "copy", 0 },
+		{ DATA_GET_DATA, "get-data", GET_DATA },
+		{ DATA_USER_COPY, "user-copy", UBLK_F_USER_COPY },
+	};
+
+	(void)state;
+	target.ring_only = true;
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		char got[64];
+
+		config.data = (int)modes[i].data;
+		assert_int_equal(make_plan(modes[i].needs, 1), EXIT_DONE);
+		assert_int_equal(plan.data, modes[i].data);
+		assert_int_equal(plan.features, modes[i].needs);
+		snprintf(got, sizeof(got), "kernel's driver has, got '%s'", modes[i].name);
+		/* Without each of them. */
+		for (uint64_t bit = 1; bit; bit <<= 1) {
+			if (!(modes[i].needs & bit))
+				continue;
+			assert_int_equal(make_plan(~bit, 1), EXIT_KERNEL);
+			assert_contains(said, "data: expected a mode that this ");
+			assert_contains(said, got);
+		}
+	}
+}
+
+static void a_backend_that_must_see_the_data_refuses_zero_copy(void **state)
+{
+	static const struct ublkd_backend ops = { .name = "seer" };
+
+	(void)state;
+	target.ops = &ops;
+	config.data = DATA_ZERO_COPY;
+	assert_int_equal(make_plan(~UINT64_C(0), 1), EXIT_USAGE);
+	assert_contains(said, "data: expected copy, get-data or user-copy, as the backend 'seer' "
+			      "must see the data, got 'zero-copy'");
+	config.data = DATA_REGISTER;
+	assert_int_equal(make_plan(~UINT64_C(0), 1), EXIT_USAGE);
+	assert_contains(said, "got 'register'");
+	config.data = DATA_USER_COPY;
+	assert_int_equal(make_plan(~UINT64_C(0), 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_USER_COPY);
+}
+
+static void user_copy_shares_a_pool(void **state)
+{
+	(void)state;
+	config.data = DATA_USER_COPY;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 32 * MIB;
+	assert_int_equal(make_plan(UBLK_F_USER_COPY, 2), EXIT_DONE);
+	assert_int_equal(plan.pool, 16);
+	assert_int_equal(plan.buffer_bytes, 32 * MIB);
+	assert_contains(said, "2 queue(s) × a pool of 16 × 1M (user-copy)");
+}
+
 /* ---- parameters ---------------------------------------------------------- */
 
 static void the_basic_parameters_follow_the_plan(void **state)
@@ -356,6 +476,37 @@ static void zeroing_goes_without_discard(void **state)
 	assert_int_equal(p.discard.discard_granularity, 512);
 }
 
+/* The driver's own default would let buffers through that the backing refuses. */
+static void the_backings_dma_alignment_is_the_devices_in_zero_copy(void **state)
+{
+	static const struct {
+		uint32_t align, mask;
+	} cases[] = { { 1, 0 }, { 4, 3 }, { 512, 511 }, { 4096, 4095 }, { 65536, 4095 } };
+	static const uint64_t features[] = { REGISTER, REGISTER | AUTO_REGISTER };
+	struct ublk_params p;
+
+	(void)state;
+	target.ring_only = true;
+	for (size_t f = 0; f < ARRAY_SIZE(features); f++) {
+		for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+			target.dma_align = cases[i].align;
+			assert_int_equal(make_plan(features[f], 1), EXIT_DONE);
+			plan_params(&p, &plan, &config, &target);
+			assert_int_equal(p.types,
+					 UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_DMA_ALIGN);
+			assert_int_equal(p.dma.alignment, cases[i].mask);
+		}
+	}
+	/* The backing that cares for none, and buffers of our own, which are aligned. */
+	target.dma_align = 0;
+	plan_params(&p, &plan, &config, &target);
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC);
+	target.dma_align = 512;
+	p = make_params();
+	assert_int_equal(plan.data, DATA_COPY);
+	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
@@ -373,6 +524,11 @@ int main(void)
 		TEST(each_queue_needs_a_buffer_at_least),
 		TEST(the_largest_settings_do_not_overflow),
 		TEST(the_budget_is_a_gigabyte_at_most_unless_given),
+		TEST(data_stays_in_the_kernel_where_driver_and_backend_can),
+		TEST(data_that_stays_in_the_kernel_needs_no_memory),
+		TEST(a_mode_that_is_asked_for_needs_its_features),
+		TEST(a_backend_that_must_see_the_data_refuses_zero_copy),
+		TEST(user_copy_shares_a_pool),
 		TEST(the_basic_parameters_follow_the_plan),
 		TEST(hints_that_are_no_powers_of_two_are_left_out),
 		TEST(a_cache_brings_flush_and_fua_if_the_backend_has_it),
@@ -381,6 +537,7 @@ int main(void)
 		TEST(discards_stay_below_two_gigabytes),
 		TEST(the_discard_granularity_is_a_block_at_least),
 		TEST(zeroing_goes_without_discard),
+		TEST(the_backings_dma_alignment_is_the_devices_in_zero_copy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
