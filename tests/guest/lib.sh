@@ -152,6 +152,15 @@ loop_device() {
 	defer losetup -d "$LOOP"
 }
 
+# real_file_system DIR MIB: an ext4 with asynchronous direct I/O (tmpfs has none), on a null_blk
+real_file_system() {
+	require mkfs.ext4
+	load_module ext4
+	null_block_device nullfs "size=$2"
+	mkfs.ext4 -q -E lazy_itable_init=1,nodiscard "$BACKING"
+	mount_at "$1" "$BACKING"
+}
+
 # mapper_device NAME TABLE: a device-mapper device; sets BACKING
 mapper_device() {
 	load_module dm-mod
@@ -238,6 +247,23 @@ end_status() {
 	wait_until "$2" process_is_gone "$1" || fail "still running after $2 s"
 	STATUS=0
 	wait "$1" || STATUS=$?
+}
+
+# data_modes [MODE…]: sets MODES to those of them (by default of all) that the running kernel offers
+data_modes() {
+	local mode feature
+	[ $# -gt 0 ] || set -- zero-copy register copy get-data user-copy
+	"$UBLKD" features >features.out
+	MODES=()
+	for mode; do
+		case $mode in
+		zero-copy) feature=auto-buf-reg ;;
+		register) feature=zero-copy ;;
+		*) feature=$mode ;;
+		esac
+		[ "$mode" != copy ] && ! grep -qE "^$feature +yes " features.out || MODES+=("$mode")
+	done
+	echo "data modes: ${MODES[*]}"
 }
 
 # stop_ublkd: the last started one, by SIGTERM; it has to end in time, with status 0, and leave nothing
