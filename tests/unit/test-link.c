@@ -757,6 +757,23 @@ static void faults_are_linked_as_well(void **state)
 	commits(0, 4096);
 }
 
+static void an_injected_error_breaks_a_link(void **state)
+{
+	const struct io_uring_sqe *failure;
+
+	(void)state;
+	inject_next(0, -ENOSPC);
+	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
+	failure = next_sqe();
+	is_failure(failure, 0, IN_CHAIN);
+	is_command(next_sqe(), UBLK_IO_COMMIT_AND_FETCH_REQ, 0, 4096, bench.ios[0].buffer);
+	assert_int_equal(sqes_left(), 0);
+	complete(failure, -EBADF);
+	commits(0, -ENOSPC);
+	assert_int_equal(bench.queue.stats.linked, 1);
+	assert_int_equal(bench.queue.stats.broken, 1);
+}
+
 static void a_delay_alone_does_not_break_a_link(void **state)
 {
 	(void)state;
@@ -826,6 +843,7 @@ int main(void)
 		TEST(a_result_that_is_not_short_is_not_injected, copy_no),
 		TEST(a_fault_is_the_first_parts_alone, copy_no),
 		TEST(faults_are_linked_as_well, copy_yes),
+		TEST(an_injected_error_breaks_a_link, copy_yes),
 		TEST(a_delay_alone_does_not_break_a_link, copy_yes),
 		TEST(an_injected_eopnotsupp_makes_zeros_be_written, copy_no),
 	};
