@@ -73,6 +73,11 @@ static int fault_open(struct ublkd_target *target, const void *config,
 
 	(void)wish;
 	f->rule = *(const struct fault_config *)config;
+	if (f->rule.to && f->rule.to <= f->rule.from) {
+		ublkd_error("fault-to: expected more than fault-from, %" PRIu64 ", got '%" PRIu64
+			    "'", f->rule.from, f->rule.to);
+		return -EINVAL;
+	}
 	in_ring = f->rule.brief || f->rule.delay || f->rule.stuck;
 	if (in_ring && !target->lower->ring_only) {
 		ublkd_error("fault: expected a backend whose I/O goes through the ring for "
@@ -109,12 +114,21 @@ static bool overlaps(const struct fault_config *rule, const struct ublkd_io *io)
 	return io->offset + io->length > rule->from && (!rule->to || io->offset < rule->to);
 }
 
+/* By whole sectors: a device never stops within one. */
+static bool may_fall_short(const struct ublkd_io *io)
+{
+	return (io->op == UBLKD_OP_READ || io->op == UBLKD_OP_WRITE) && io->length >= 1024;
+}
+
 static bool is_next(struct fault *f, const struct ublkd_io *io)
 {
 	const struct fault_config *rule = &f->rule;
 	uint64_t n;
 
 	f->requests++;
+	/* Nothing to play: counted only where it has an effect. */
+	if (!rule->error && !rule->delay && !rule->stuck && !may_fall_short(io))
+		return false;
 	if ((rule->op && rule->op - 1 != io->op) || !overlaps(rule, io))
 		return false;
 	n = f->matched++;
@@ -132,7 +146,6 @@ static int fault_submit(struct ublkd_target *target, struct ublkd_io *io)
 {
 	struct fault *f = (struct fault *)target;
 	const struct fault_config *rule = &f->rule;
-	bool moves_data = io->op == UBLKD_OP_READ || io->op == UBLKD_OP_WRITE;
 	uint64_t delay_ns = rule->stuck ? UINT64_MAX / 2 : rule->delay * 1000;
 	int32_t result = errors[rule->error];
 
@@ -147,8 +160,7 @@ static int fault_submit(struct ublkd_target *target, struct ublkd_io *io)
 		/* What does not go through the ring can only be refused. */
 		if (!target->lower->ring_only)
 			return result;
-	} else if (rule->brief && moves_data && io->length >= 1024) {
-		/* Whole sectors: a device never stops within one. */
+	} else if (rule->brief && may_fall_short(io)) {
 		result = (int32_t)(io->length / 1024 * 512);
 		f->shorts++;
 	}

@@ -315,6 +315,9 @@ static void finish(struct io *io, int error)
 	assert(io->state == IO_PROCESS && !io->parts_left && error <= 0);
 	if (!error && io->pub.op == UBLKD_OP_READ && data_mode(io) == DATA_USER_COPY)
 		error = user_copy(io);
+	/* Not for the block layer, to which -EAGAIN means that it must not wait. */
+	if (error == -EAGAIN || error == -EINTR || error == -ECANCELED)
+		error = -EIO;
 	stats->in_flight--;
 	if (error) {
 		stats->errors++;
@@ -344,8 +347,7 @@ static enum io_step try_again(struct io_part *part, int result, int *error)
 {
 	if (++part->tries < PART_TRIES)
 		return IO_STEP_AGAIN;
-	/* Not to be seen by the block layer, where -EAGAIN means "polled I/O". */
-	*error = result == -ENOMEM ? -ENOMEM : -EIO;
+	*error = result;
 	return IO_STEP_FAIL;
 }
 
@@ -421,6 +423,7 @@ static void go_on(struct io_part *part)
 void io_part_done(struct io_part *part, int result)
 {
 	struct io *io = part->io;
+	uint32_t align;
 	int error = 0;
 
 	if (io->state == IO_LINKED) {
@@ -445,7 +448,9 @@ void io_part_done(struct io_part *part, int result)
 		go_on(part);
 		return;
 	}
-	switch (io_part_step(part, result, target_of(io)->dio_align, &error)) {
+	/* Zeros come from elsewhere, at any place. */
+	align = part->kind == PART_FILL ? 0 : target_of(io)->dio_align;
+	switch (io_part_step(part, result, align, &error)) {
 	case IO_STEP_DONE:
 		part_ended(part, 0);
 		break;
@@ -664,6 +669,11 @@ static void serve(struct io *io)
 	io->result = 0;
 	io->parts_used = 0;
 	ret = target->ops->submit(target, &io->pub);
+	/* A fault that no SQE has taken up. */
+	if (ret == UBLKD_DONE && io->inject < 0)
+		ret = io->inject;
+	io->inject = 0;
+	io->inject_ns = 0;
 	if (ret == UBLKD_KEPT) {
 		assert(!io->parts_used);
 		io->kept = true;
