@@ -37,7 +37,7 @@ int helper_start(struct helper *helper, struct ev_loop *loop, const char *const 
 /* Kills it; done() is not called. */
 void helper_abandon(struct helper *helper);
 
-/* The process itself: "ublkd --helper VERB ARGUMENT…". */
+/* helper-main.c, the process itself: "ublkd --helper VERB ARGUMENT…". */
 int helper_main(int argc, char **argv);
 
 #endif

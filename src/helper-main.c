@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the helper process does: one thing that may wait for our own I/O. */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/blkpg.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "ctrl.h"
+#include "exit.h"
+#include "log.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+#define RESCAN_TRIES 500
+#define RESCAN_PAUSE_NS 10000000 /* 10 ms */
+
+static void pause_briefly(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = RESCAN_PAUSE_NS }, NULL);
+}
+
+/* EINVAL: the kernel still suppresses scans, as its own is yet to come. */
+static int scan_once(int fd)
+{
+	for (int i = 0; i < RESCAN_TRIES; i++) {
+		if (!ioctl(fd, BLKRRPART) || errno == EBUSY)
+			return 0;
+		if (errno != EINVAL)
+			return -errno;
+		pause_briefly();
+	}
+	return -ETIMEDOUT;
+}
+
+/*
+ * Where the kernel scans in a work item of its own, it allows other scans
+ * just before it begins. The second one comes behind it.
+ */
+static int rescan(int fd)
+{
+	int ret = scan_once(fd);
+
+	if (ret)
+		return ret;
+	pause_briefly();
+	return scan_once(fd);
+}
+
+static int drop_partitions(int fd)
+{
+	struct blkpg_partition partition = { 0 };
+	struct blkpg_ioctl_arg arg = {
+		.op = BLKPG_DEL_PARTITION, .datalen = sizeof(partition), .data = &partition,
+	};
+
+	rescan(fd);
+	for (partition.pno = 1; partition.pno <= 255; partition.pno++) {
+		for (int i = 0; ioctl(fd, BLKPG, &arg) && errno == EBUSY && i < RESCAN_TRIES; i++)
+			pause_briefly();
+	}
+	return 0;
+}
+
+static int control(char **args)
+{
+	uint64_t op, id, data;
+	int ret;
+
+	if (parse_uint(args[0], &op) || parse_uint(args[1], &id) || parse_uint(args[2], &data))
+		return EXIT_USAGE;
+	ret = ctrl_run((uint32_t)op, (uint32_t)id, data);
+	return ret < 0 ? -ret : 0;
+}
+
+static int on_node(const char *verb, const char *node)
+{
+	bool probe = !strcmp(verb, HELPER_PROBE);
+	_cleanup_fd_ int fd = open(node, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (probe ? O_EXCL : 0));
+	int ret = 0;
+
+	if (fd < 0)
+		return EXIT_RUNTIME;
+	if (!strcmp(verb, HELPER_RESCAN))
+		ret = rescan(fd);
+	else if (!strcmp(verb, HELPER_DROP))
+		ret = drop_partitions(fd);
+	else if (!probe)
+		return EXIT_USAGE;
+	if (ret)
+		ublkd_error("%s of '%s': %s", verb, node, strerror(-ret));
+	return ret ? EXIT_RUNTIME : EXIT_DONE;
+}
+
+int helper_main(int argc, char **argv)
+{
+	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
+		return control(argv + 3);
+	return argc == 4 ? on_node(argv[2], argv[3]) : EXIT_USAGE;
+}
