@@ -21,6 +21,16 @@ die()
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# running PID: a child that has ended but was not waited for runs no more. (bash does not always take it from the
+# kernel at once, so kill -0 would find it for a long time.)
+running()
+{
+	local stat
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+	stat=${stat##*) }
+	[ "${stat%% *}" != Z ]
+}
+
 # need TOOL PACKAGE: a tool that is missing is named with the package that brings it.
 need()
 {

@@ -101,7 +101,7 @@ vm_share()
 	VFS_PID=$!
 	for _ in {1..100}; do
 		[ -S "$RUN/share" ] && return
-		kill -0 $VFS_PID 2>/dev/null || break
+		running $VFS_PID || break
 		sleep 0.1
 	done
 	die 125 "virtiofsd does not start: $(tail -n 3 "$RUN/virtiofsd.log")"
@@ -163,7 +163,7 @@ vm_start()
 	QEMU_PID=$!
 }
 
-vm_alive() { kill -0 "$QEMU_PID" 2>/dev/null; }
+vm_alive() { running "$QEMU_PID"; }
 
 # vm_read VARIABLE SECONDS: one line from the guest; 1 when there was none in that time, 2 when the VM is gone.
 vm_read()
