@@ -152,7 +152,7 @@ static void scan(struct node *node)
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct node *node = container_of(timer, struct node, timer);
-	bool late = ev_now(loop) > node->until;
+	bool late = ev_now(loop) > node->until, there;
 
 	(void)events;
 	switch (node->step) {
@@ -182,9 +182,10 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 			finish(node, 0);
 		break;
 	case WAIT_GONE:
-		if (access(node->path, F_OK) || late) {
+		there = is_block_node(node->path, node->device);
+		if (!there || late) {
 			ev_timer_stop(loop, timer);
-			node->gone(node, !late);
+			node->gone(node, !there);
 		}
 		break;
 	}

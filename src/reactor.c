@@ -257,14 +257,20 @@ static void stats_delivered(struct message *message)
 	reactor->on_stats(reactor);
 }
 
-static void on_stats(struct message *message)
+/* By the reactor when it is asked, by the main thread when the reactor has ended. */
+static void copy_stats(struct reactor *reactor)
 {
-	struct reactor *reactor = container_of(message, struct reactor, stats);
-
 	for (unsigned q = 0; q < reactor->nr_queues; q++)
 		reactor->queues[q]->stats_copy = reactor->queues[q]->stats;
 	reactor->stats_enters = reactor->ring.enters;
 	reactor->stats_cqes = reactor->ring.cqes;
+}
+
+static void on_stats(struct message *message)
+{
+	struct reactor *reactor = container_of(message, struct reactor, stats);
+
+	copy_stats(reactor);
 	reactor->stats.deliver = stats_delivered;
 	mailbox_post(reactor->main_box, &reactor->stats);
 }
@@ -427,14 +433,10 @@ static void *reactor_main(void *arg)
 		 * The ring first: closing it is what gives up commands that
 		 * still refer to the descriptors and the buffers.
 		 */
-		reactor->stats_enters = reactor->ring.enters;
-		reactor->stats_cqes = reactor->ring.cqes;
 		ring_close(&reactor->ring);
 	}
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		reactor->queues[q]->stats_copy = reactor->queues[q]->stats;
+	for (unsigned q = 0; q < reactor->nr_queues; q++)
 		queue_close(reactor->queues[q]);
-	}
 	if (reactor->zeros && reactor->zeros != MAP_FAILED)
 		munmap((void *)(uintptr_t)reactor->zeros, REACTOR_ZEROS);
 	if (reactor->zero_fd >= 0)
@@ -474,6 +476,7 @@ int reactor_start(struct reactor *reactor)
 void reactor_join(struct reactor *reactor)
 {
 	pthread_join(reactor->thread, NULL);
+	copy_stats(reactor);
 	mailbox_close(&reactor->inbox);
 	reactor->running = false;
 }
