@@ -620,9 +620,12 @@ static void count(struct io *io)
 }
 
 /*
- * The commit may be queued right behind the backend's work if that is one SQE
- * whose full result is the request's, and if nothing is left to do afterwards
- * that is not an SQE as well.
+ * The commit may be queued right behind the backend's work if that is one read
+ * or write whose full result is the request's, and if nothing is left to do
+ * afterwards that is not an SQE as well. Nothing else: an FSYNC or FALLOCATE
+ * that fails does not break the link (io_fsync() and io_fallocate() of
+ * io_uring/sync.c do not mark the request as failed), so its error would be
+ * lost and the request committed as done.
  */
 static bool may_link(const struct io *io)
 {
@@ -631,7 +634,7 @@ static bool may_link(const struct io *io)
 
 	if (io->parts_used != 1 || queue->buffers.pooled || queue->reactor->draining)
 		return false;
-	if (part->length && part->asked != part->length)
+	if (!moves_data(io) || part->asked != part->length)
 		return false;
 	/*
 	 * A link saves the way back through this thread, but costs task work of

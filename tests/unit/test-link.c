@@ -95,9 +95,6 @@ static void the_commit_with_the_full_result_is_linked_behind_the_io(void **state
 	} cases[] = {
 		{ UBLK_IO_OP_READ, IORING_OP_READ, 4096 },
 		{ UBLK_IO_OP_WRITE, IORING_OP_WRITE, 4096 },
-		{ UBLK_IO_OP_FLUSH, IORING_OP_FSYNC, 0 },
-		{ UBLK_IO_OP_DISCARD, IORING_OP_URING_CMD, 0 },
-		{ UBLK_IO_OP_WRITE_ZEROES, IORING_OP_WRITE, 0 },
 	};
 
 	(void)state;
@@ -114,12 +111,22 @@ static void the_commit_with_the_full_result_is_linked_behind_the_io(void **state
 	assert_int_equal(bench.submits, 0);
 }
 
-static void a_fallocate_is_linked_too(void **state)
+/* The ring does not break the link of an FSYNC or a FALLOCATE that failed. */
+static void only_reads_and_writes_are_linked(void **state)
 {
+	static const uint32_t ops[] = { UBLK_IO_OP_FLUSH, UBLK_IO_OP_DISCARD,
+					UBLK_IO_OP_WRITE_ZEROES };
+
 	(void)state;
-	bench.serve = allocate;
-	arrive(0, UBLK_IO_OP_WRITE_ZEROES, 0, 1u << 21);
-	assert_int_equal(linked(0, 0)->opcode, IORING_OP_FALLOCATE);
+	for (unsigned use_fallocate = 0; use_fallocate < 2; use_fallocate++) {
+		for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
+			arrive(0, ops[i], 8, 8);
+			complete(alone(0), -EIO);
+			commits(0, -EIO);
+		}
+		bench.serve = allocate;
+	}
+	assert_int_equal(bench.queue.stats.linked, 0);
 }
 
 static void a_link_leaves_nothing_behind_for_the_next_request(void **state)
@@ -195,15 +202,14 @@ static void behind_the_end_of_the_file_are_zeros(void **state)
 static void an_error_is_committed_unlinked(void **state)
 {
 	static const int errors[] = { -EIO, -EINVAL, -EFBIG, -ENOSPC, -ENODATA, -EOPNOTSUPP };
-	static const uint32_t ops[] = { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE, UBLK_IO_OP_FLUSH,
-					UBLK_IO_OP_DISCARD, UBLK_IO_OP_WRITE_ZEROES };
+	static const uint32_t ops[] = { UBLK_IO_OP_READ, UBLK_IO_OP_WRITE };
 	unsigned failed = 0;
 
 	(void)state;
 	for (size_t o = 0; o < ARRAY_SIZE(ops); o++) {
 		for (size_t e = 0; e < ARRAY_SIZE(errors); e++) {
 			arrive(0, ops[o], 8, 8);
-			complete(linked(0, ops[o] <= UBLK_IO_OP_WRITE ? 4096 : 0), errors[e]);
+			complete(linked(0, 4096), errors[e]);
 			commits(0, errors[e]);
 			assert_int_equal(bench.failed_requests, ++failed);
 			assert_int_equal(bench.request_error, errors[e]);
@@ -233,7 +239,7 @@ static void an_error_that_may_pass_is_tried_again_unlinked(void **state)
 		complete(alone(0), 4096);
 		commits(0, 4096);
 		arrive(0, UBLK_IO_OP_FLUSH, 0, 0);
-		complete(linked(0, 0), errors[i]);
+		complete(alone(0), errors[i]);
 		complete(alone(0), 0);
 		commits(0, 0);
 	}
@@ -270,18 +276,6 @@ static void two_parts_are_not_linked(void **state)
 	complete(second, 4096);
 	commits(0, 4096);
 	assert_int_equal(bench.queue.stats.linked, 0);
-}
-
-static void zeros_are_linked_only_in_one_piece(void **state)
-{
-	(void)state;
-	arrive(0, UBLK_IO_OP_WRITE_ZEROES, 0, REACTOR_ZEROS / 512);
-	assert_int_equal(linked(0, 0)->len, REACTOR_ZEROS);
-	arrive(0, UBLK_IO_OP_WRITE_ZEROES, 0, REACTOR_ZEROS / 512 + 1);
-	complete(alone(0), REACTOR_ZEROS);
-	complete(alone(0), 512);
-	commits(0, 0);
-	assert_int_equal(bench.queue.stats.linked, 1);
 }
 
 static int fail_at_once(struct ublkd_io *io)
@@ -496,14 +490,13 @@ static void a_broken_link_waits_for_room(void **state)
 static void zeros_are_written_where_a_file_cannot_allocate_them(void **state)
 {
 	const uint32_t length = REACTOR_ZEROS + 4096;
-	const struct way *way = *state;
-	bool link = way->link == LINK_YES;
 	const struct io_uring_sqe *sqe;
 
+	(void)state;
 	bench.serve = allocate;
 	for (unsigned fua = 0; fua < 2; fua++) {
 		arrive(0, UBLK_IO_OP_WRITE_ZEROES | (fua ? UBLK_IO_F_FUA : 0), 8, length / 512);
-		complete(link ? linked(0, 0) : alone(0), -EOPNOTSUPP);
+		complete(alone(0), -EOPNOTSUPP);
 		sqe = alone(0);
 		is_rw(sqe, IORING_OP_WRITE, 1, 4096 + 1024, bench.reactor.zeros, REACTOR_ZEROS);
 		assert_int_equal(sqe->rw_flags, fua ? RWF_DSYNC : 0);
@@ -514,21 +507,18 @@ static void zeros_are_written_where_a_file_cannot_allocate_them(void **state)
 		complete(sqe, 4096);
 		commits(0, 0);
 	}
-	assert_int_equal(bench.queue.stats.broken, link ? 2 : 0);
 }
 
 static void only_what_a_file_cannot_do_at_all_is_written_instead(void **state)
 {
-	const struct way *way = *state;
-	bool link = way->link == LINK_YES;
-
+	(void)state;
 	bench.serve = allocate;
 	arrive(0, UBLK_IO_OP_WRITE_ZEROES, 8, 8);
-	complete(link ? linked(0, 0) : alone(0), -ENOSPC);
+	complete(alone(0), -ENOSPC);
 	commits(0, -ENOSPC);
 	/* A discard that is not done promises nothing. */
 	arrive(0, UBLK_IO_OP_DISCARD, 8, 8);
-	complete(link ? linked(0, 0) : alone(0), -EOPNOTSUPP);
+	complete(alone(0), -EOPNOTSUPP);
 	commits(0, -EOPNOTSUPP);
 }
 
@@ -804,7 +794,7 @@ int main(void)
 	cmocka_unit_test_prestate_setup_teardown(name, open_way, close_bench, &(way))
 	const struct CMUnitTest tests[] = {
 		TEST(the_commit_with_the_full_result_is_linked_behind_the_io, copy_yes),
-		TEST(a_fallocate_is_linked_too, copy_yes),
+		TEST(only_reads_and_writes_are_linked, copy_yes),
 		TEST(a_link_leaves_nothing_behind_for_the_next_request, copy_yes),
 		TEST(a_short_result_is_continued_and_committed_unlinked, copy_yes),
 		TEST(behind_the_end_of_the_file_are_zeros, copy_yes),
@@ -813,7 +803,6 @@ int main(void)
 		TEST(an_error_that_may_pass_is_tried_again_unlinked, copy_yes),
 		TEST(the_next_request_is_linked_again, copy_yes),
 		TEST(two_parts_are_not_linked, copy_yes),
-		TEST(zeros_are_linked_only_in_one_piece, copy_yes),
 		TEST(what_queues_nothing_is_not_linked, copy_yes),
 		TEST(borrowed_buffers_forbid_links, get_data_yes),
 		TEST(borrowed_buffers_forbid_links, user_copy_yes),
