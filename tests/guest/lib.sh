@@ -207,8 +207,7 @@ wait_until() {
 
 process_is_gone() {
 	local stat
-	[ -e "/proc/$1/stat" ] || return 0
-	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
+	{ read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0 # bash ends for a $(<FILE) that is not there
 	stat=${stat##*) }
 	[ "${stat%% *}" = Z ] # our own child, not reaped yet
 }
