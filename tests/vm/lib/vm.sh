@@ -168,10 +168,17 @@ vm_alive() { running "$QEMU_PID"; }
 # vm_read VARIABLE SECONDS: one line from the guest; 1 when there was none in that time, 2 when the VM is gone.
 vm_read()
 {
-	local left=$2
+	local left=$2 part text=''
 	while [ "$left" -gt 0 ]; do
-		IFS= read -r -t 1 -u "$CTL" "$1" && return 0
-		vm_alive || { IFS= read -r -t 0.1 -u "$CTL" "$1" && return 0; return 2; }
+		# A time-out in the middle of a line gives what was read of it.
+		part=''
+		IFS= read -r -t 1 -u "$CTL" part && { printf -v "$1" %s "$text$part"; return 0; }
+		text+=$part
+		if ! vm_alive; then
+			# Its last line may still be on the way; a busy host takes its time to read it.
+			IFS= read -r -t 3 -u "$CTL" part && { printf -v "$1" %s "$text$part"; return 0; }
+			return 2
+		fi
 		[ -z "${VM_EXPIRED:-}" ] || return 1
 		left=$((left - 1))
 	done
