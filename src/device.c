@@ -138,8 +138,9 @@ static void delete_late(struct ctrl_command *command)
 {
 	struct device *device = container_of(command, struct device, command);
 
-	ublkd_note("the device is stopped, and its data written back, but it is still open or "
-		   "mounted: its number is free again when its last user is gone");
+	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
+		   "free again when its last user is gone",
+		   device->draining ? "what was left failed" : "its data written back");
 	ctrl_abandon(command);
 	gone(device);
 }
