@@ -18,8 +18,8 @@
 #ifndef RWF_DSYNC
 #define RWF_DSYNC 0x2
 #endif
-/* include/uapi/linux/blkdev.h of 6.12: _IO(0x12, 0) as a URING_CMD on a block device. */
-#define BLOCK_URING_CMD_DISCARD 0x1200u
+/* BLOCK_URING_CMD_DISCARD of 6.12 (include/uapi/linux/blkdev.h): a URING_CMD on a block device. */
+#define DISCARD_COMMAND 0x1200u
 
 /* Errors such as -EAGAIN may pass: this often is tried again without progress. */
 #define PART_TRIES 16
@@ -178,7 +178,7 @@ static void fill_sqe(struct io_uring_sqe *sqe, struct io_part *part)
 		break;
 	case PART_DISCARD:
 		sqe->opcode = IORING_OP_URING_CMD;
-		sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+		sqe->cmd_op = DISCARD_COMMAND;
 		sqe->addr = part->file_offset;
 		sqe->addr3 = part->io->pub.length;
 		break;

@@ -17,7 +17,7 @@
 
 #define SECTORS_MAX (BENCH_MAX_IO / 512)
 #define DEVICE_SECTORS (BENCH_SIZE / 512)
-#define BLOCK_URING_CMD_DISCARD 0x1200u
+#define DISCARD_COMMAND 0x1200u
 
 static int open_copying(void **state)
 {
@@ -299,7 +299,7 @@ static void a_discard_goes_to_the_block_device(void **state)
 	sqe = next_sqe();
 	assert_int_equal(sqe->opcode, IORING_OP_URING_CMD);
 	assert_int_equal(sqe->fd, BENCH_FILE_BASE + 1);
-	assert_int_equal(sqe->cmd_op, BLOCK_URING_CMD_DISCARD);
+	assert_int_equal(sqe->cmd_op, DISCARD_COMMAND);
 	assert_int_equal(sqe->addr, 4096 + 512);
 	assert_int_equal(sqe->addr3, 1u << 30);
 	complete(sqe, 0);
