@@ -266,7 +266,7 @@ int ctrl_run(uint32_t op, uint32_t dev_id, uint64_t data)
 	_cleanup_fd_ int fd = open(CONTROL_NODE, O_RDWR | O_CLOEXEC);
 	struct io_uring_cqe *cqe;
 	struct ring ring;
-	int ret = fd < 0 ? -errno : ring_open(&ring, 1, RING_PLAIN, IORING_SETUP_SQE128);
+	int ret = fd < 0 ? -errno : ring_open(&ring, 1, 0, RING_PLAIN, IORING_SETUP_SQE128);
 
 	if (ret)
 		return ret;
@@ -290,7 +290,7 @@ int ctrl_open(struct ctrl *ctrl, struct ev_loop *loop)
 		return ret;
 	}
 	/* Plain: completions must make the eventfd readable by themselves. */
-	ret = ring_open(&ctrl->ring, CTRL_SQES, RING_PLAIN, IORING_SETUP_SQE128);
+	ret = ring_open(&ctrl->ring, CTRL_SQES, 0, RING_PLAIN, IORING_SETUP_SQE128);
 	if (ret) {
 		explain_no_ring(ret);
 		return ret;

@@ -66,18 +66,23 @@ static enum data_mode data_mode(const struct io *io)
 	return io->queue->shape->data;
 }
 
-/* The tag's slot in the ring's buffer table. */
-static uint16_t buffer_slot(const struct io *io)
+/* The tag's own, in the ring's buffer table and among the SQEs that are kept. */
+static uint16_t tag_slot(const struct io *io)
 {
-	return (uint16_t)(io->queue->buffer_base + io->pub.tag);
+	return (uint16_t)(io->queue->slot_base + io->pub.tag);
 }
 
 /* ---- what goes to the ring --------------------------------------------- */
 
+static struct ring *ring_of(const struct io *io)
+{
+	return &io->queue->reactor->ring;
+}
+
 /* True when n SQEs may be queued; submits what is there if that helps. */
 static bool have_room(struct io *io, unsigned n)
 {
-	struct ring *ring = &io->queue->reactor->ring;
+	struct ring *ring = ring_of(io);
 
 	if (ring_room(ring) >= n)
 		return true;
@@ -86,11 +91,10 @@ static bool have_room(struct io *io, unsigned n)
 	return ring_room(ring) >= n;
 }
 
-static struct io_uring_sqe *queue_command(struct io *io, uint32_t command, int32_t result,
-					  uint64_t address)
+static void fill_command(struct io_uring_sqe *sqe, struct io *io, uint32_t command, int32_t result,
+			 uint64_t address)
 {
 	struct queue *queue = io->queue;
-	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
 	struct ublk_io_cmd *cmd = (void *)sqe->cmd;
 
 	sqe->opcode = IORING_OP_URING_CMD;
@@ -102,23 +106,23 @@ static struct io_uring_sqe *queue_command(struct io *io, uint32_t command, int32
 	cmd->tag = io->pub.tag;
 	cmd->result = result;
 	cmd->addr = address;
-	return sqe;
 }
 
 /* FETCH_REQ and COMMIT_AND_FETCH_REQ say where the next request's data goes. */
-static void queue_fetching(struct io *io, uint32_t command, int32_t result, const void *buffer)
+static void fill_fetching(struct io_uring_sqe *sqe, struct io *io, uint32_t command, int32_t result,
+			  const void *buffer)
 {
-	struct io_uring_sqe *sqe = queue_command(io, command, result, (uintptr_t)buffer);
-
+	fill_command(sqe, io, command, result, (uintptr_t)buffer);
 	if (data_mode(io) == DATA_ZERO_COPY)
-		sqe->addr = ublk_auto_buf_reg(buffer_slot(io), UBLK_AUTO_BUF_REG_FALLBACK);
+		sqe->addr = ublk_auto_buf_reg(tag_slot(io), UBLK_AUTO_BUF_REG_FALLBACK);
 }
 
 /* Ends a registration of ours. Success posts nothing. */
 static struct io_uring_sqe *queue_unregister(struct io *io)
 {
-	struct io_uring_sqe *sqe = queue_command(io, UBLK_IO_UNREGISTER_IO_BUF, 0, buffer_slot(io));
+	struct io_uring_sqe *sqe = ring_sqe(ring_of(io));
 
+	fill_command(sqe, io, UBLK_IO_UNREGISTER_IO_BUF, 0, tag_slot(io));
 	sqe->user_data = dispatch_to_register(io, false);
 	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 	return sqe;
@@ -133,7 +137,7 @@ static void fill_data_sqe(struct io_uring_sqe *sqe, const struct io_part *part, 
 	} else {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
 		sqe->addr = part->start; /* a request's pages begin at address 0 */
-		sqe->buf_index = buffer_slot(part->io);
+		sqe->buf_index = tag_slot(part->io);
 	}
 	sqe->len = part->asked;
 	sqe->off = part->file_offset + part->start;
@@ -194,7 +198,7 @@ static void link_next(struct io_uring_sqe *sqe)
 /* An SQE that fails, in a chain of this part. */
 static struct io_uring_sqe *queue_failure(struct io_part *part)
 {
-	struct io_uring_sqe *sqe = ring_sqe(&part->io->queue->reactor->ring);
+	struct io_uring_sqe *sqe = ring_sqe(ring_of(part->io));
 
 	sqe->opcode = IORING_OP_READ;
 	sqe->fd = -1; /* -EBADF, which io_part_done() turns into what was injected */
@@ -209,11 +213,12 @@ static struct io_uring_sqe *queue_failure(struct io_part *part)
  */
 static struct io_uring_sqe *queue_part(struct io_part *part)
 {
-	struct ring *ring = &part->io->queue->reactor->ring;
+	bool delayed = part->delay.tv_sec || part->delay.tv_nsec;
+	struct ring *ring = ring_of(part->io);
 	struct io_uring_sqe *sqe;
 
 	part->active = true;
-	if (part->delay.tv_sec || part->delay.tv_nsec) {
+	if (delayed) {
 		sqe = ring_sqe(ring);
 		sqe->opcode = IORING_OP_TIMEOUT;
 		sqe->fd = -1;
@@ -227,7 +232,9 @@ static struct io_uring_sqe *queue_part(struct io_part *part)
 		part->asked = part->length - part->start;
 		return queue_failure(part);
 	}
-	sqe = ring_sqe(ring);
+	sqe = delayed && part->kind == PART_DISCARD && ring->kept ?
+		      ring_sqe_kept(ring, tag_slot(part->io)) :
+		      ring_sqe(ring);
 	fill_sqe(sqe, part);
 	if (part->inject > 0 && (uint32_t)part->inject < part->asked) {
 		sqe->len = (uint32_t)part->inject;
@@ -278,7 +285,8 @@ static void commit(struct io *io)
 	if (io->registered)
 		queue_unregister(io);
 	io->registered = false;
-	queue_fetching(io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result, commit_buffer(io));
+	fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result,
+		      commit_buffer(io));
 	return_buffer(io);
 }
 
@@ -632,7 +640,8 @@ static bool may_link(const struct io *io)
 	const struct queue *queue = io->queue;
 	const struct io_part *part = &io->parts[0];
 
-	if (io->parts_used != 1 || queue->buffers.pooled || queue->reactor->draining)
+	if (io->parts_used != 1 || queue->buffers.pooled || queue->reactor->draining ||
+	    !ring_of(io)->kept)
 		return false;
 	if (!moves_data(io) || part->asked != part->length)
 		return false;
@@ -657,7 +666,8 @@ static void link_commit(struct io *io)
 	if (io->registered)
 		link_next(queue_unregister(io));
 	set_state(io, IO_LINKED);
-	queue_fetching(io, UBLK_IO_COMMIT_AND_FETCH_REQ, full_result(io), commit_buffer(io));
+	fill_fetching(ring_sqe_kept(ring_of(io), tag_slot(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ,
+		      full_result(io), commit_buffer(io));
 	stats->linked++;
 	stats->in_flight--;
 }
@@ -712,7 +722,8 @@ static void register_pages(struct io *io)
 		reactor_park(io->queue->reactor, io);
 		return;
 	}
-	sqe = queue_command(io, UBLK_IO_REGISTER_IO_BUF, 0, buffer_slot(io));
+	sqe = ring_sqe(ring_of(io));
+	fill_command(sqe, io, UBLK_IO_REGISTER_IO_BUF, 0, tag_slot(io));
 	sqe->user_data = dispatch_to_register(io, true);
 }
 
@@ -790,13 +801,13 @@ static void get_data(struct io *io)
 		return;
 	}
 	set_state(io, IO_GET_DATA);
-	queue_command(io, UBLK_IO_NEED_GET_DATA, 0, (uintptr_t)io->buffer);
+	fill_command(ring_sqe(ring_of(io)), io, UBLK_IO_NEED_GET_DATA, 0, (uintptr_t)io->buffer);
 }
 
 void io_fetch(struct io *io)
 {
 	set_state(io, IO_FETCH);
-	queue_fetching(io, UBLK_IO_FETCH_REQ, 0, io->buffer);
+	fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_FETCH_REQ, 0, io->buffer);
 }
 
 void io_command_done(struct io *io, int result)
@@ -882,7 +893,7 @@ void io_cancel(struct io *io)
 
 		if (!part->active || !have_room(io, 1))
 			continue;
-		sqe = ring_sqe(&io->queue->reactor->ring);
+		sqe = ring_sqe(ring_of(io));
 		sqe->opcode = IORING_OP_ASYNC_CANCEL;
 		sqe->fd = -1;
 		sqe->addr = dispatch_to_part(part);

@@ -65,7 +65,7 @@ struct queue {
 	uint16_t id;
 	unsigned file_base;      /* slot of the char device; the target's files follow */
 	unsigned zero_file;      /* slot of /dev/zero */
-	unsigned buffer_base;    /* slot of tag 0 in the ring's buffer table */
+	unsigned slot_base;      /* of tag 0 among the ring's tags, see io.c */
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;
 	struct buffers buffers;

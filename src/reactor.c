@@ -308,28 +308,30 @@ static int register_files(struct reactor *reactor)
 }
 
 /* A table with a slot for each tag, which the requests' pages come and go from. */
-static int register_buffer_table(struct reactor *reactor)
+static int register_buffer_table(struct reactor *reactor, unsigned tags)
 {
-	unsigned slots = 0;
-
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		reactor->queues[q]->buffer_base = slots;
-		slots += reactor->queues[q]->shape->depth;
-	}
 	if (!data_mode_zero_copy(reactor->queues[0]->shape->data))
 		return 0;
-	return io_uring_register_buffers_sparse(&reactor->ring.uring, slots);
+	return io_uring_register_buffers_sparse(&reactor->ring.uring, tags);
 }
 
 static int open_ring(struct reactor *reactor)
 {
-	unsigned tags = 0;
+	unsigned tags = 0, kept;
 	int ret;
 
-	for (unsigned q = 0; q < reactor->nr_queues; q++)
+	for (unsigned q = 0; q < reactor->nr_queues; q++) {
+		reactor->queues[q]->slot_base = tags;
 		tags += reactor->queues[q]->shape->depth;
-	/* A request's SQE and its commit must fit for each tag at once. */
-	ret = ring_open(&reactor->ring, MIN(MAX(2 * tags, 64u), MAX_SQES), reactor->ring_mode, 0);
+	}
+	/*
+	 * A request's SQE and its commit must fit for each tag at once, and
+	 * each commit that is linked has an SQE of its own. Without room for
+	 * these, nothing is linked.
+	 */
+	kept = tags <= MAX_SQES / 2 ? tags : 0;
+	ret = ring_open(&reactor->ring, MIN(MAX(2 * tags, 64u), MAX_SQES - kept), kept,
+			reactor->ring_mode, 0);
 	if (ret) {
 		reactor_fail(reactor, ret, "cannot make an io_uring (mode %s)",
 			     ring_mode_name(reactor->ring_mode));
@@ -339,7 +341,7 @@ static int open_ring(struct reactor *reactor)
 	if (ret)
 		reactor_fail(reactor, ret, "cannot register the files with the ring");
 	if (!ret) {
-		ret = register_buffer_table(reactor);
+		ret = register_buffer_table(reactor, tags);
 		if (ret)
 			reactor_fail(reactor, ret, "cannot make a table of %u buffers in the ring",
 				     tags);

@@ -37,17 +37,18 @@ static int open_uring(struct ring *ring, unsigned sqes, enum ring_mode mode, uns
 	return ret;
 }
 
-int ring_open(struct ring *ring, unsigned sqes, enum ring_mode mode, unsigned extra_flags)
+int ring_open(struct ring *ring, unsigned sqes, unsigned kept, enum ring_mode mode,
+	      unsigned extra_flags)
 {
 	int ret;
 
-	*ring = (struct ring){ .event_fd = -1 };
+	*ring = (struct ring){ .event_fd = -1, .sqes = sqes, .kept = kept };
 	if (mode == RING_AUTO) {
 		ret = -EINVAL;
 		for (mode = RING_DEFER; ret == -EINVAL && mode <= RING_PLAIN; mode++)
-			ret = open_uring(ring, sqes, mode, extra_flags);
+			ret = open_uring(ring, sqes + kept, mode, extra_flags);
 	} else {
-		ret = open_uring(ring, sqes, mode, extra_flags);
+		ret = open_uring(ring, sqes + kept, mode, extra_flags);
 	}
 	if (ret)
 		return ret;
@@ -71,16 +72,34 @@ void ring_close(struct ring *ring)
 
 unsigned ring_room(struct ring *ring)
 {
-	return io_uring_sq_space_left(&ring->uring);
+	return ring->sqes - io_uring_sq_ready(&ring->uring);
+}
+
+/* The SQE at this index of the memory becomes the SQ's next entry. */
+static struct io_uring_sqe *queue_sqe(struct ring *ring, unsigned index)
+{
+	struct io_uring_sq *sq = &ring->uring.sq;
+	unsigned shift = ring->uring.flags & IORING_SETUP_SQE128 ? 1 : 0;
+	struct io_uring_sqe *sqe = &sq->sqes[index << shift];
+
+	assert(ring_room(ring));
+	sq->array[sq->sqe_tail++ & *sq->kring_mask] = index;
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
 }
 
 struct io_uring_sqe *ring_sqe(struct ring *ring)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+	unsigned index = ring->next;
 
-	assert(sqe);
-	memset(sqe, 0, sizeof(*sqe));
-	return sqe;
+	ring->next = index + 1 < ring->sqes ? index + 1 : 0;
+	return queue_sqe(ring, index);
+}
+
+struct io_uring_sqe *ring_sqe_kept(struct ring *ring, unsigned slot)
+{
+	assert(slot < ring->kept);
+	return queue_sqe(ring, ring->sqes + slot);
 }
 
 /*

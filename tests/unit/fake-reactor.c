@@ -28,7 +28,16 @@ struct io_uring_sqe *ring_sqe(struct ring *ring)
 	assert_true(bench.room > 0);
 	assert_true(bench.nr_sqes < ARRAY_SIZE(bench.sqes));
 	bench.room--;
+	bench.kept[bench.nr_sqes] = -1;
 	return &bench.sqes[bench.nr_sqes++];
+}
+
+struct io_uring_sqe *ring_sqe_kept(struct ring *ring, unsigned slot)
+{
+	assert_true(slot < ring->kept);
+	ring_sqe(ring);
+	bench.kept[bench.nr_sqes - 1] = (int)slot;
+	return &bench.sqes[bench.nr_sqes - 1];
 }
 
 int ring_submit(struct ring *ring)
@@ -163,7 +172,8 @@ void bench_open(enum data_mode mode, enum link_mode link)
 	bench.queue.id = BENCH_QUEUE_ID;
 	bench.queue.file_base = BENCH_FILE_BASE;
 	bench.queue.zero_file = BENCH_ZERO_FILE;
-	bench.queue.buffer_base = BENCH_BUFFER_BASE;
+	bench.queue.slot_base = BENCH_SLOT_BASE;
+	bench.reactor.ring.kept = BENCH_SLOT_BASE + BENCH_DEPTH;
 	bench.queue.descriptors = bench.descriptors;
 	bench.queue.ios = bench.ios;
 	bench.room = bench.room_by_submit = 64;
@@ -192,6 +202,11 @@ const struct io_uring_sqe *next_sqe(void)
 	return &bench.sqes[bench.seen++];
 }
 
+int kept_slot(const struct io_uring_sqe *sqe)
+{
+	return bench.kept[sqe - bench.sqes];
+}
+
 const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe)
 {
 	/* Where the driver looks for it. */
@@ -210,7 +225,7 @@ void is_command(const struct io_uring_sqe *sqe, uint32_t command, unsigned tag, 
 	assert_int_equal(sqe->cmd_op, command);
 	assert_int_equal(sqe->user_data, dispatch_to_io(&bench.ios[tag]));
 	/* The slot in the buffer table, and that a request may come without pages there. */
-	assert_int_equal(sqe->addr, registers ? (BENCH_BUFFER_BASE + tag) | 1u << 16 : 0);
+	assert_int_equal(sqe->addr, registers ? (BENCH_SLOT_BASE + tag) | 1u << 16 : 0);
 	assert_int_equal(command_of(sqe)->q_id, BENCH_QUEUE_ID);
 	assert_int_equal(command_of(sqe)->tag, tag);
 	assert_int_equal(command_of(sqe)->result, result);

@@ -19,7 +19,7 @@
 #define BENCH_FILE_BASE 5
 #define BENCH_FILES 2
 #define BENCH_ZERO_FILE 8
-#define BENCH_BUFFER_BASE 40
+#define BENCH_SLOT_BASE 40
 #define BENCH_POOL 2
 
 struct bench {
@@ -37,6 +37,7 @@ struct bench {
 	int submit_result;
 	unsigned submits;
 	struct io_uring_sqe sqes[512]; /* all that were ever queued */
+	int kept[512];             /* the slot of each that has one, or -1 */
 	unsigned nr_sqes, seen;
 
 	/* The backend's submit(), and what it was given last. */
@@ -63,6 +64,8 @@ void bench_close(void);
 
 /* The next SQE that was queued since the last call; fails where there is none. */
 const struct io_uring_sqe *next_sqe(void);
+/* The slot in which the SQE that next_sqe() gave is kept, -1: none. */
+int kept_slot(const struct io_uring_sqe *sqe);
 /* How many more there are. */
 unsigned sqes_left(void);
 

@@ -57,7 +57,7 @@ static void is_fixed(const struct io_uring_sqe *sqe, uint8_t opcode, unsigned ta
 	assert_int_equal(sqe->off, off);
 	assert_int_equal(sqe->addr, from);
 	assert_int_equal(sqe->len, length);
-	assert_int_equal(sqe->buf_index, BENCH_BUFFER_BASE + tag);
+	assert_int_equal(sqe->buf_index, BENCH_SLOT_BASE + tag);
 }
 
 /* Zeros from /dev/zero into the pages of the tag. */
@@ -69,7 +69,7 @@ static void is_fill(const struct io_uring_sqe *sqe, unsigned tag, uint32_t from,
 	assert_int_equal(sqe->off, 0);
 	assert_int_equal(sqe->addr, from);
 	assert_int_equal(sqe->len, length);
-	assert_int_equal(sqe->buf_index, BENCH_BUFFER_BASE + tag);
+	assert_int_equal(sqe->buf_index, BENCH_SLOT_BASE + tag);
 	assert_int_equal(sqe->rw_flags, 0);
 }
 
@@ -86,7 +86,7 @@ static void is_slot_command(const struct io_uring_sqe *sqe, uint32_t command, un
 	assert_int_equal(sqe->addr, 0);
 	assert_int_equal(command_of(sqe)->q_id, BENCH_QUEUE_ID);
 	assert_int_equal(command_of(sqe)->tag, tag);
-	assert_int_equal(command_of(sqe)->addr, BENCH_BUFFER_BASE + tag);
+	assert_int_equal(command_of(sqe)->addr, BENCH_SLOT_BASE + tag);
 	assert_int_equal(sqe->user_data, dispatch_to_register(&bench.ios[tag], on));
 }
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which SQE the ring hands out, on a submission queue that is plain memory. */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <string.h>
+
+#include "ring.h"
+#include "util/macros.h"
+
+#define ENTRIES 16 /* of the queue, as the kernel rounds up */
+#define IN_TURN 10
+#define KEPT 3
+
+struct memory {
+	struct ring ring;
+	unsigned head, tail, mask, array[ENTRIES];
+	struct io_uring_sqe sqes[2 * ENTRIES];
+};
+
+static int open_memory(void **state)
+{
+	static struct memory memory;
+
+	memory = (struct memory){
+		.mask = ENTRIES - 1,
+		.ring = { .sqes = IN_TURN, .kept = KEPT },
+	};
+	memory.ring.uring.sq = (struct io_uring_sq){
+		.khead = &memory.head, .ktail = &memory.tail, .kring_mask = &memory.mask,
+		.array = memory.array, .sqes = memory.sqes,
+	};
+	*state = &memory;
+	return 0;
+}
+
+/* What the kernel would read as its next entry. */
+static const struct io_uring_sqe *consume(struct memory *memory)
+{
+	return &memory->sqes[memory->array[memory->head++ & memory->mask]];
+}
+
+static void room_is_what_is_used_in_turn(void **state)
+{
+	struct memory *memory = *state;
+
+	for (unsigned i = 0; i < IN_TURN; i++) {
+		assert_int_equal(ring_room(&memory->ring), IN_TURN - i);
+		ring_sqe(&memory->ring);
+	}
+	assert_int_equal(ring_room(&memory->ring), 0);
+	consume(memory);
+	assert_int_equal(ring_room(&memory->ring), 1);
+}
+
+static void the_kernel_gets_them_in_the_order_they_were_queued(void **state)
+{
+	struct memory *memory = *state;
+	const struct io_uring_sqe *queued[4];
+
+	memory->head = memory->ring.uring.sq.sqe_tail = UINT32_MAX - 1; /* it wraps */
+	for (unsigned round = 0; round < 100; round++) {
+		queued[0] = ring_sqe(&memory->ring);
+		queued[1] = ring_sqe_kept(&memory->ring, round % KEPT);
+		queued[2] = ring_sqe(&memory->ring);
+		queued[3] = ring_sqe(&memory->ring);
+		for (unsigned i = 0; i < ARRAY_SIZE(queued); i++)
+			assert_ptr_equal(consume(memory), queued[i]);
+	}
+}
+
+static void a_kept_one_is_nobody_elses(void **state)
+{
+	struct memory *memory = *state;
+	struct io_uring_sqe *kept[KEPT];
+
+	for (unsigned i = 0; i < KEPT; i++) {
+		kept[i] = ring_sqe_kept(&memory->ring, i);
+		kept[i]->user_data = 100 + i;
+		consume(memory);
+	}
+	for (unsigned round = 0; round < 10 * ENTRIES; round++) {
+		ring_sqe(&memory->ring)->user_data = round;
+		consume(memory);
+	}
+	for (unsigned i = 0; i < KEPT; i++) {
+		assert_int_equal(kept[i]->user_data, 100 + i);
+		assert_ptr_equal(ring_sqe_kept(&memory->ring, i), kept[i]);
+		assert_int_equal(kept[i]->user_data, 0);
+	}
+}
+
+/* A queue that is full of both kinds holds each of them once. */
+static void all_that_fit_are_different(void **state)
+{
+	struct memory *memory = *state;
+
+	for (unsigned i = 0; i < KEPT; i++)
+		ring_sqe_kept(&memory->ring, i);
+	while (ring_room(&memory->ring))
+		ring_sqe(&memory->ring);
+	for (unsigned i = 0; i < IN_TURN; i++) {
+		for (unsigned j = 0; j < i; j++)
+			assert_int_not_equal(memory->array[i], memory->array[j]);
+	}
+}
+
+static void large_ones_lie_two_apart(void **state)
+{
+	struct memory *memory = *state;
+	struct io_uring_sqe *first;
+
+	memory->ring.uring.flags = IORING_SETUP_SQE128;
+	first = ring_sqe(&memory->ring);
+	assert_ptr_equal(first, &memory->sqes[0]);
+	assert_ptr_equal(ring_sqe(&memory->ring), &memory->sqes[2]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(room_is_what_is_used_in_turn, open_memory),
+		cmocka_unit_test_setup(the_kernel_gets_them_in_the_order_they_were_queued,
+				       open_memory),
+		cmocka_unit_test_setup(a_kept_one_is_nobody_elses, open_memory),
+		cmocka_unit_test_setup(all_that_fit_are_different, open_memory),
+		cmocka_unit_test_setup(large_ones_lie_two_apart, open_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
