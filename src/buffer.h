@@ -66,6 +66,12 @@ void *buffers_of_tag(struct buffers *buffers, unsigned tag);
 bool buffers_borrow(struct buffers *buffers, struct io *io);
 /* Takes a request's buffer back when its commit is queued; the request has none then. */
 void buffers_return(struct buffers *buffers, struct io *io);
+/* Somebody in the line will have a buffer when the commits are in the kernel. */
+static inline bool buffers_due(const struct buffers *buffers)
+{
+	return buffers->waiting_first && buffers->nr_returned;
+}
+
 /*
  * All commits are in the kernel: what was returned is free, or goes to those
  * in the line. Returns these, linked by io->next.

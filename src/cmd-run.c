@@ -19,6 +19,7 @@
 #include "device.h"
 #include "exit.h"
 #include "log.h"
+#include "util/loop.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -70,6 +71,7 @@ struct run {
 	char **child_argv; /* NULL: no command */
 
 	struct ev_loop *loop;
+	ev_periodic far; /* see loop_rest_undisturbed() */
 	struct ctrl ctrl;
 	struct ublkd_target *target;
 	struct device device;
@@ -492,6 +494,7 @@ static int serve(struct run *run)
 		ublkd_error("cannot make the event loop");
 		return EXIT_RUNTIME;
 	}
+	loop_rest_undisturbed(run->loop, &run->far);
 	run->files = set_file_limit(RLIM_INFINITY);
 	if (ctrl_open(&run->ctrl, run->loop))
 		return EXIT_KERNEL;

@@ -294,6 +294,9 @@ static void reactor_started(struct reactor *reactor)
 	if (reactor->io_flusher_error)
 		log_debug("%s: IO_FLUSHER is not set: %s", reactor->name,
 			  strerror(reactor->io_flusher_error));
+	if (reactor->loop_fd < 0)
+		log_debug("%s: libev's descriptor cannot be polled here: orders may be some "
+			  "milliseconds late", reactor->name);
 	if (reactor->error || device->stopping)
 		return; /* its end follows */
 	log_debug("%s serves %u queue(s), ring mode %s", reactor->name, reactor->nr_queues,

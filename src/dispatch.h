@@ -12,16 +12,19 @@
 
 struct io;
 struct io_part;
+struct reactor;
 
 enum dispatch_kind {
 	DISPATCH_IO,   /* a ublk command of a tag */
 	DISPATCH_PART, /* a backend's SQE */
 	DISPATCH_REGISTER,
 	DISPATCH_UNREGISTER,
+	DISPATCH_LOOP, /* a watcher of the reactor's libev loop has something */
+	DISPATCH_TICK, /* the reactor's clock while it waits in the ring */
 };
 
 #define DISPATCH_NOBODY 0ull /* nothing to do */
-#define DISPATCH_KIND 7ull   /* both structures are aligned to 8 bytes */
+#define DISPATCH_KIND 7ull   /* the structures are aligned to 8 bytes */
 
 static inline uint64_t dispatch_to_io(struct io *io)
 {
@@ -36,6 +39,11 @@ static inline uint64_t dispatch_to_part(struct io_part *part)
 static inline uint64_t dispatch_to_register(struct io *io, bool on)
 {
 	return (uintptr_t)io | (on ? DISPATCH_REGISTER : DISPATCH_UNREGISTER);
+}
+
+static inline uint64_t dispatch_to_reactor(struct reactor *reactor, enum dispatch_kind kind)
+{
+	return (uintptr_t)reactor | kind;
 }
 
 static inline enum dispatch_kind dispatch_kind(uint64_t user_data)

@@ -12,165 +12,14 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-#include "dispatch.h"
 #include "util/macros.h"
+#include "wait.h"
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-/* Rounds of submitting and reaping before libev's other watchers get a turn. */
-#define ROUNDS_PER_PASS 64
-
 #define MAX_SQES 32768u /* IORING_MAX_ENTRIES */
-
-/* ---- the ring ----------------------------------------------------------- */
-
-static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
-{
-	void *whose = dispatch_pointer(cqe->user_data);
-
-	(void)reactor;
-	if (cqe->user_data == DISPATCH_NOBODY)
-		return;
-	switch (dispatch_kind(cqe->user_data)) {
-	case DISPATCH_IO:
-		io_command_done(whose, cqe->res);
-		break;
-	case DISPATCH_PART:
-		io_part_done(whose, cqe->res);
-		break;
-	case DISPATCH_REGISTER:
-		io_registered(whose, cqe->res);
-		break;
-	case DISPATCH_UNREGISTER:
-		io_unregister_failed(whose, cqe->res);
-		break;
-	}
-}
-
-static void reap(struct reactor *reactor)
-{
-	struct io_uring_cqe *cqes[64];
-	unsigned n;
-
-	while ((n = io_uring_peek_batch_cqe(&reactor->ring.uring, cqes, ARRAY_SIZE(cqes)))) {
-		reactor->burst = n;
-		for (unsigned i = 0; i < n; i++)
-			dispatch(reactor, cqes[i]);
-		io_uring_cq_advance(&reactor->ring.uring, n);
-		reactor->ring.cqes += n;
-	}
-}
-
-/* Buffers whose commit is in the kernel go to those who wait for one. */
-static void release_buffers(struct reactor *reactor)
-{
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		struct io *io = buffers_release(&reactor->queues[q]->buffers);
-
-		while (io) {
-			struct io *next = io->next;
-
-			io_resume(io);
-			io = next;
-		}
-	}
-}
-
-static void resume_parked(struct reactor *reactor)
-{
-	struct io *io = reactor->parked_first;
-
-	reactor->parked_first = NULL;
-	reactor->parked_last = &reactor->parked_first;
-	while (io) {
-		struct io *next = io->next;
-
-		io_resume(io);
-		io = next;
-	}
-}
-
-static void submit(struct reactor *reactor)
-{
-	int ret = ring_submit(&reactor->ring);
-
-	if (ret && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR && ret != -ENOMEM) {
-		reactor_fail(reactor, ret, "the ring takes no more I/O");
-		return;
-	}
-	if (!io_uring_sq_ready(&reactor->ring.uring))
-		release_buffers(reactor);
-	if (!ret)
-		resume_parked(reactor);
-}
-
-static bool has_work(struct reactor *reactor)
-{
-	return !reactor->error && (ring_has_work(&reactor->ring) || reactor->parked_first);
-}
-
-/*
- * libev calls this right before it waits. The thread may sleep in libev's
- * poll only when every completion that is still to come will make the eventfd
- * readable. That holds because
- *
- *  - the SQ is empty: all that was queued, by completions here or by any
- *    other watcher of this pass, is submitted before the last check;
- *  - with TASKRUN_FLAG the kernel shows completion work that only our enter
- *    can run (without these ring modes it runs by itself), so has_work() sees
- *    it although no CQE exists yet;
- *  - notification is switched on first and the rings are looked at again
- *    behind a full fence. Work that the kernel added before it could see the
- *    switch is seen by that second look; work it adds afterwards signals the
- *    eventfd. The kernel signals only when it adds to an empty list, which is
- *    why the second look must find nothing at all, not just no CQE.
- *
- * The eventfd counter is level-triggered for the poll, so a signal that came
- * while the watchers ran is not lost either.
- */
-static void before_wait(struct ev_loop *loop, ev_prepare *watcher, int events)
-{
-	struct reactor *reactor = container_of(watcher, struct reactor, before_wait);
-
-	(void)events;
-	ring_notify(&reactor->ring, false);
-	for (unsigned round = 0; round < ROUNDS_PER_PASS; round++) {
-		if (!has_work(reactor)) {
-			ring_notify(&reactor->ring, true);
-			atomic_thread_fence(memory_order_seq_cst);
-			if (!has_work(reactor)) {
-				ev_idle_stop(loop, &reactor->keep_going);
-				return;
-			}
-			ring_notify(&reactor->ring, false);
-		}
-		if (ring_needs_enter(&reactor->ring) || reactor->parked_first)
-			submit(reactor);
-		reap(reactor);
-	}
-	/* An active idle watcher makes libev look at the others without waiting. */
-	ev_idle_start(loop, &reactor->keep_going);
-}
-
-static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
-{
-	uint64_t count;
-
-	(void)loop;
-	(void)events;
-	/* before_wait() does the work; nothing to read is fine. */
-	if (read(watcher->fd, &count, sizeof(count)) < 0)
-		return;
-}
-
-static void keep_going(struct ev_loop *loop, ev_idle *watcher, int events)
-{
-	(void)loop;
-	(void)watcher;
-	(void)events;
-}
 
 /* ---- services to io.c ----------------------------------------------------- */
 
@@ -183,9 +32,8 @@ void reactor_park(struct reactor *reactor, struct io *io)
 
 void reactor_tag_ended(struct reactor *reactor, struct queue *queue)
 {
-	if (++queue->ended == queue->shape->depth &&
-	    ++reactor->queues_ended == reactor->nr_queues)
-		ev_break(reactor->loop, EVBREAK_ALL);
+	if (++queue->ended == queue->shape->depth)
+		reactor->queues_ended++;
 }
 
 void reactor_fail(struct reactor *reactor, int error, const char *format, ...)
@@ -202,8 +50,6 @@ void reactor_fail(struct reactor *reactor, int error, const char *format, ...)
 	snprintf(reactor->error_text + used, sizeof(reactor->error_text) - used, ": %s",
 		 strerror(-error));
 	reactor->error = error;
-	if (reactor->loop)
-		ev_break(reactor->loop, EVBREAK_ALL);
 }
 
 static void failure_delivered(struct message *message)
@@ -373,15 +219,14 @@ static void fetch_all(struct reactor *reactor)
 
 		for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
 			while (!ring_room(&reactor->ring) && !reactor->error)
-				submit(reactor);
+				wait_turn(reactor);
 			if (reactor->error)
 				return;
 			io_fetch(&queue->ios[tag]);
 		}
 	}
-	submit(reactor);
 	/* A FETCH that the driver refuses completes at once. */
-	reap(reactor);
+	wait_turn(reactor);
 }
 
 static void started_delivered(struct message *message)
@@ -400,17 +245,12 @@ static void ended_delivered(struct message *message)
 
 static void serve(struct reactor *reactor)
 {
-	ev_io_init(&reactor->on_ring, on_ring, reactor->ring.event_fd, EV_READ);
-	ev_io_start(reactor->loop, &reactor->on_ring);
-	ev_prepare_init(&reactor->before_wait, before_wait);
-	ev_prepare_start(reactor->loop, &reactor->before_wait);
-	ev_idle_init(&reactor->keep_going, keep_going);
+	wait_start(reactor);
 	mailbox_start(&reactor->inbox, reactor->loop);
 	fetch_all(reactor);
 	reactor->started.deliver = started_delivered;
 	mailbox_post(reactor->main_box, &reactor->started);
-	if (!reactor->error && reactor->queues_ended < reactor->nr_queues)
-		ev_run(reactor->loop, 0);
+	wait_serve(reactor);
 	mailbox_stop(&reactor->inbox, reactor->loop);
 }
 
@@ -423,6 +263,7 @@ static void *reactor_main(void *arg)
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		reactor->io_flusher_error = errno;
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+	reactor->pooled = data_mode_pooled(reactor->queues[0]->shape->data);
 	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	reactor->zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);

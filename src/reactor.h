@@ -38,15 +38,26 @@ struct reactor {
 	pthread_t thread;
 	struct ev_loop *loop;
 	struct ring ring;
-	ev_io on_ring;
-	ev_prepare before_wait;
-	ev_idle keep_going;
 	struct io *parked_first, **parked_last; /* wait for room in the ring */
 	const void *zeros;      /* REACTOR_ZEROS bytes, read-only */
 	int zero_fd;            /* /dev/zero, for pages that only the ring reaches */
 	unsigned burst;         /* completions that came at once, this time */
 	unsigned queues_ended;
+	bool pooled;            /* requests borrow their buffers */
 	bool draining;          /* answer everything with -EIO */
+
+	/* wait.c's. */
+	int loop_fd;            /* readable when the loop has something, -1: none */
+	ev_io on_ring;
+	ev_prepare before_rest;
+	ev_idle keep_going;
+	ev_periodic far;
+	bool resting;           /* in libev's poll, not in the ring */
+	bool polled, ticking;   /* SQEs on loop_fd and of the clock are in the ring */
+	bool loop_due;          /* the loop's watchers are to have a turn, */
+	bool loop_ready;        /* as one of them has something */
+	bool quiet;             /* nothing came since the last tick */
+	uint64_t tick_cqes;     /* ring.cqes then */
 
 	/* Written before started or ended is posted, read when it is delivered. */
 	int error;              /* -errno, 0: none */

@@ -62,6 +62,8 @@ struct io_uring_sqe *ring_sqe_kept(struct ring *ring, unsigned slot);
  * SQEs queued for a later call, others mean that the ring is of no use.
  */
 int ring_submit(struct ring *ring);
+/* The same, and waits until there is a completion. */
+int ring_submit_and_wait(struct ring *ring);
 /* Something that ring_submit() would move on. */
 bool ring_needs_enter(struct ring *ring);
 /* Something that ring_submit() or reaping would move on. */

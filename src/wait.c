@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "wait.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "dispatch.h"
+#include "util/loop.h"
+#include "util/macros.h"
+
+/* Rounds of submitting and reaping before libev's watchers get a turn unasked. */
+#define ROUNDS_PER_PASS 64
+/*
+ * The same in time, and after how long without a completion the reactor rests.
+ * Short enough for ev_timer, long enough to cost next to nothing.
+ */
+static const struct __kernel_timespec tick = { .tv_nsec = 4000000 };
+
+/* ---- a turn: submit, perhaps wait, dispatch what has completed --------------- */
+
+static void on_tick(struct reactor *reactor)
+{
+	/* The tick before this one was a completion as well. */
+	reactor->quiet = reactor->ring.cqes - reactor->tick_cqes <= 1;
+	reactor->tick_cqes = reactor->ring.cqes;
+	reactor->ticking = false;
+	reactor->loop_due = true;
+}
+
+static void on_loop(struct reactor *reactor, int result)
+{
+	reactor->polled = false;
+	reactor->loop_due = reactor->loop_ready = true;
+	/* A kernel that does not poll it: the clock must do. */
+	if (result < 0 && result != -ECANCELED)
+		reactor->loop_fd = -1;
+}
+
+static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
+{
+	void *whose = dispatch_pointer(cqe->user_data);
+
+	if (cqe->user_data == DISPATCH_NOBODY)
+		return;
+	switch (dispatch_kind(cqe->user_data)) {
+	case DISPATCH_IO:
+		io_command_done(whose, cqe->res);
+		break;
+	case DISPATCH_PART:
+		io_part_done(whose, cqe->res);
+		break;
+	case DISPATCH_REGISTER:
+		io_registered(whose, cqe->res);
+		break;
+	case DISPATCH_UNREGISTER:
+		io_unregister_failed(whose, cqe->res);
+		break;
+	case DISPATCH_LOOP:
+		on_loop(reactor, cqe->res);
+		break;
+	case DISPATCH_TICK:
+		on_tick(reactor);
+		break;
+	}
+}
+
+static void reap(struct reactor *reactor)
+{
+	struct io_uring *uring = &reactor->ring.uring;
+	struct io_uring_cqe *cqe;
+	unsigned head, n;
+
+	/* What comes while these are dispatched is the next burst. */
+	while ((n = io_uring_cq_ready(uring))) {
+		unsigned left = n;
+
+		reactor->burst = n;
+		io_uring_for_each_cqe(uring, head, cqe) {
+			if (!left--)
+				break;
+			dispatch(reactor, cqe);
+		}
+		io_uring_cq_advance(uring, n);
+		reactor->ring.cqes += n;
+	}
+}
+
+static bool has_ended(const struct reactor *reactor)
+{
+	return reactor->error || reactor->queues_ended == reactor->nr_queues;
+}
+
+/* Buffers whose commit is in the kernel go to those who wait for one. */
+static void release_buffers(struct reactor *reactor)
+{
+	for (unsigned q = 0; q < reactor->nr_queues; q++) {
+		struct io *io = buffers_release(&reactor->queues[q]->buffers);
+
+		while (io) {
+			struct io *next = io->next;
+
+			io_resume(io);
+			io = next;
+		}
+	}
+}
+
+static void resume_parked(struct reactor *reactor)
+{
+	struct io *io = reactor->parked_first;
+
+	reactor->parked_first = NULL;
+	reactor->parked_last = &reactor->parked_first;
+	while (io) {
+		struct io *next = io->next;
+
+		io_resume(io);
+		io = next;
+	}
+}
+
+/* Somebody waits for what becomes free with the next submit. */
+static bool others_wait(const struct reactor *reactor)
+{
+	if (reactor->parked_first)
+		return true;
+	for (unsigned q = 0; reactor->pooled && q < reactor->nr_queues; q++) {
+		if (buffers_due(&reactor->queues[q]->buffers))
+			return true;
+	}
+	return false;
+}
+
+/* One system call: hands over what is queued, and waits if told to. */
+static void enter(struct reactor *reactor, bool wait)
+{
+	int ret = wait ? ring_submit_and_wait(&reactor->ring) : ring_submit(&reactor->ring);
+
+	if (ret && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR && ret != -ENOMEM) {
+		reactor_fail(reactor, ret, "the ring takes no more I/O");
+		return;
+	}
+	if (reactor->pooled && !io_uring_sq_ready(&reactor->ring.uring))
+		release_buffers(reactor);
+	if (reactor->parked_first && !ret)
+		resume_parked(reactor);
+}
+
+static void turn(struct reactor *reactor, bool wait)
+{
+	enter(reactor, wait && !others_wait(reactor));
+	reap(reactor);
+}
+
+void wait_turn(struct reactor *reactor)
+{
+	turn(reactor, false);
+}
+
+/* ---- busy: the thread waits in the ring --------------------------------- */
+
+/*
+ * All that may wake it completes in the ring: I/O, a poll of libev's own
+ * descriptor for the watchers, a clock for what shows on no descriptor and for
+ * the end of the busy time.
+ */
+static void arm(struct reactor *reactor)
+{
+	struct io_uring_sqe *sqe;
+
+	while (ring_room(&reactor->ring) < 2 && !has_ended(reactor))
+		enter(reactor, false);
+	if (has_ended(reactor))
+		return;
+	if (!reactor->polled && reactor->loop_fd >= 0) {
+		sqe = ring_sqe(&reactor->ring);
+		/* Once: the next one looks first whether something is left. */
+		io_uring_prep_poll_add(sqe, reactor->loop_fd, POLLIN);
+		sqe->user_data = dispatch_to_reactor(reactor, DISPATCH_LOOP);
+		reactor->polled = true;
+	}
+	if (!reactor->ticking) {
+		sqe = ring_sqe(&reactor->ring);
+		io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(uintptr_t)&tick, 0, 0);
+		sqe->user_data = dispatch_to_reactor(reactor, DISPATCH_TICK);
+		reactor->ticking = true;
+	}
+}
+
+/*
+ * The watchers get their turn. What one of them starts or stops is known to
+ * libev's poll only after another pass.
+ */
+static void pass(struct reactor *reactor)
+{
+	ev_run(reactor->loop, EVRUN_NOWAIT);
+	if (reactor->loop_ready)
+		ev_run(reactor->loop, EVRUN_NOWAIT);
+	reactor->loop_due = reactor->loop_ready = false;
+}
+
+/* While the thread rests, a poll would add to the ring what it reports. */
+static void take_poll_back(struct reactor *reactor)
+{
+	struct io_uring_sqe *sqe;
+
+	while (!ring_room(&reactor->ring) && !has_ended(reactor))
+		enter(reactor, false);
+	if (!reactor->polled || has_ended(reactor))
+		return;
+	sqe = ring_sqe(&reactor->ring);
+	io_uring_prep_poll_remove(sqe, dispatch_to_reactor(reactor, DISPATCH_LOOP));
+	sqe->user_data = DISPATCH_NOBODY;
+	while (reactor->polled && !has_ended(reactor))
+		turn(reactor, true);
+}
+
+static void be_busy(struct reactor *reactor)
+{
+	unsigned rounds = 0;
+
+	ring_notify(&reactor->ring, false);
+	reactor->quiet = false;
+	reactor->loop_due = true;
+	/* What woke the thread comes first. */
+	turn(reactor, false);
+	while (!reactor->quiet && !has_ended(reactor)) {
+		if (reactor->loop_due || ++rounds == ROUNDS_PER_PASS) {
+			pass(reactor);
+			arm(reactor);
+			rounds = 0;
+		}
+		turn(reactor, true);
+	}
+	take_poll_back(reactor);
+	/* Without waiting: before_rest() is not to find a flag that stayed behind. */
+	if (!has_ended(reactor))
+		turn(reactor, false);
+}
+
+/* ---- resting: the thread sleeps in libev's poll ---------------------------- */
+
+static bool has_work(struct reactor *reactor)
+{
+	return ring_has_work(&reactor->ring) || reactor->parked_first;
+}
+
+/*
+ * libev calls this right before it waits. The thread may sleep in libev's
+ * poll only when every completion that is still to come will make the eventfd
+ * readable. That holds because
+ *
+ *  - the SQ is empty: what completions queued was submitted while busy, and
+ *    what a watcher of this pass queued is seen here;
+ *  - with TASKRUN_FLAG the kernel shows completion work that only our enter
+ *    can run (without these ring modes it runs by itself), so has_work() sees
+ *    it although no CQE exists yet;
+ *  - notification is switched on first and the rings are looked at again
+ *    behind a full fence. Work that the kernel added before it could see the
+ *    switch is seen by this look; work it adds afterwards signals the
+ *    eventfd. The kernel signals only when it adds to an empty list, which is
+ *    why the look must find nothing at all, not just no CQE.
+ *
+ * The eventfd counter is level-triggered for the poll, so a signal that came
+ * while the watchers ran is not lost either. If there is work, be_busy() does
+ * it; a flag that stays behind with no work costs no more than a tick there.
+ */
+static void before_rest(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+	struct reactor *reactor = container_of(watcher, struct reactor, before_rest);
+
+	(void)events;
+	if (!reactor->resting)
+		return;
+	ring_notify(&reactor->ring, true);
+	atomic_thread_fence(memory_order_seq_cst);
+	/* An active idle watcher keeps libev from waiting. */
+	if (has_work(reactor))
+		ev_idle_start(loop, &reactor->keep_going);
+	else
+		ev_idle_stop(loop, &reactor->keep_going);
+}
+
+/* Until there is something in the ring. */
+static void rest(struct reactor *reactor)
+{
+	reactor->resting = true;
+	while (reactor->resting && !has_ended(reactor)) {
+		ev_run(reactor->loop, EVRUN_ONCE);
+		if (has_work(reactor))
+			reactor->resting = false;
+	}
+	reactor->resting = false;
+	ev_idle_stop(reactor->loop, &reactor->keep_going);
+}
+
+static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
+{
+	struct reactor *reactor = container_of(watcher, struct reactor, on_ring);
+	uint64_t count;
+
+	(void)loop;
+	(void)events;
+	reactor->resting = false;
+	/* be_busy() does the work; nothing to read is fine. */
+	if (read(watcher->fd, &count, sizeof(count)) < 0)
+		return;
+}
+
+static void keep_going(struct ev_loop *loop, ev_idle *watcher, int events)
+{
+	(void)loop;
+	(void)watcher;
+	(void)events;
+}
+
+void wait_start(struct reactor *reactor)
+{
+	reactor->loop_fd = loop_fd(reactor->loop);
+	ev_io_init(&reactor->on_ring, on_ring, reactor->ring.event_fd, EV_READ);
+	ev_io_start(reactor->loop, &reactor->on_ring);
+	/* Behind other such watchers, which may queue I/O. */
+	ev_prepare_init(&reactor->before_rest, before_rest);
+	ev_set_priority(&reactor->before_rest, EV_MINPRI);
+	ev_prepare_start(reactor->loop, &reactor->before_rest);
+	ev_idle_init(&reactor->keep_going, keep_going);
+	loop_rest_undisturbed(reactor->loop, &reactor->far);
+}
+
+void wait_serve(struct reactor *reactor)
+{
+	while (!has_ended(reactor)) {
+		be_busy(reactor);
+		rest(reactor);
+	}
+}
