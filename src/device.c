@@ -294,7 +294,7 @@ static void reactor_started(struct reactor *reactor)
 	if (reactor->io_flusher_error)
 		log_debug("%s: IO_FLUSHER is not set: %s", reactor->name,
 			  strerror(reactor->io_flusher_error));
-	if (reactor->loop_fd < 0)
+	if (reactor->loop_not_polled)
 		log_debug("%s: libev's descriptor cannot be polled here: orders may be some "
 			  "milliseconds late", reactor->name);
 	if (reactor->error || device->stopping)

@@ -66,7 +66,7 @@ static enum data_mode data_mode(const struct io *io)
 	return io->queue->shape->data;
 }
 
-/* The tag's own, in the ring's buffer table and among the SQEs that are kept. */
+/* The tag's own, in the ring's buffer table and among the SQEs of its own. */
 static uint16_t tag_slot(const struct io *io)
 {
 	return (uint16_t)(io->queue->slot_base + io->pub.tag);
@@ -232,8 +232,8 @@ static struct io_uring_sqe *queue_part(struct io_part *part)
 		part->asked = part->length - part->start;
 		return queue_failure(part);
 	}
-	sqe = delayed && part->kind == PART_DISCARD && ring->kept ?
-		      ring_sqe_kept(ring, tag_slot(part->io)) :
+	sqe = delayed && part->kind == PART_DISCARD && ring->own ?
+		      ring_sqe_own(ring, tag_slot(part->io)) :
 		      ring_sqe(ring);
 	fill_sqe(sqe, part);
 	if (part->inject > 0 && (uint32_t)part->inject < part->asked) {
@@ -641,7 +641,7 @@ static bool may_link(const struct io *io)
 	const struct io_part *part = &io->parts[0];
 
 	if (io->parts_used != 1 || queue->buffers.pooled || queue->reactor->draining ||
-	    !ring_of(io)->kept)
+	    !ring_of(io)->own)
 		return false;
 	if (!moves_data(io) || part->asked != part->length)
 		return false;
@@ -663,10 +663,11 @@ static void link_commit(struct io *io)
 	struct queue_stats *stats = &io->queue->stats;
 
 	link_next(io->last_sqe);
+	/* Not in an SQE of its own: that mode is newer than the need for one. */
 	if (io->registered)
 		link_next(queue_unregister(io));
 	set_state(io, IO_LINKED);
-	fill_fetching(ring_sqe_kept(ring_of(io), tag_slot(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ,
+	fill_fetching(ring_sqe_own(ring_of(io), tag_slot(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ,
 		      full_result(io), commit_buffer(io));
 	stats->linked++;
 	stats->in_flight--;

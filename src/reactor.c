@@ -163,7 +163,7 @@ static int register_buffer_table(struct reactor *reactor, unsigned tags)
 
 static int open_ring(struct reactor *reactor)
 {
-	unsigned tags = 0, kept;
+	unsigned tags = 0, own;
 	int ret;
 
 	for (unsigned q = 0; q < reactor->nr_queues; q++) {
@@ -171,12 +171,13 @@ static int open_ring(struct reactor *reactor)
 		tags += reactor->queues[q]->shape->depth;
 	}
 	/*
-	 * A request's SQE and its commit must fit for each tag at once, and
-	 * each commit that is linked has an SQE of its own. Without room for
-	 * these, nothing is linked.
+	 * So that nobody has to wait for room, a request's SQE and its commit
+	 * fit for each tag at once, as far as the kernel goes; and each tag
+	 * has an SQE of its own for a linked commit. Without room for these,
+	 * nothing is linked.
 	 */
-	kept = tags <= MAX_SQES / 2 ? tags : 0;
-	ret = ring_open(&reactor->ring, MIN(MAX(2 * tags, 64u), MAX_SQES - kept), kept,
+	own = tags <= MAX_SQES / 2 ? tags : 0;
+	ret = ring_open(&reactor->ring, MIN(MAX(2 * tags, 64u), MAX_SQES - own), own,
 			reactor->ring_mode, 0);
 	if (ret) {
 		reactor_fail(reactor, ret, "cannot make an io_uring (mode %s)",

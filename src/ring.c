@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
 #include "ring.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "util/macros.h"
 
@@ -27,28 +30,43 @@ const char *ring_mode_name(enum ring_mode mode)
 	return names[mode];
 }
 
+/*
+ * By hand, as io_uring_queue_init_params() of newer liburing does without the
+ * SQ's index array where the kernel can; queue_sqe() needs it. Older ones set
+ * the descriptors and flags themselves.
+ */
 static int open_uring(struct ring *ring, unsigned sqes, enum ring_mode mode, unsigned extra_flags)
 {
 	struct io_uring_params params = { .flags = mode_flags[mode] | extra_flags };
-	int ret = io_uring_queue_init_params(sqes, &ring->uring, &params);
+	int fd = (int)syscall(__NR_io_uring_setup, sqes, &params);
+	int ret;
 
-	if (!ret)
-		ring->mode = mode;
-	return ret;
+	if (fd < 0)
+		return -errno;
+	ret = io_uring_queue_mmap(fd, &params, &ring->uring);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	ring->uring.ring_fd = ring->uring.enter_ring_fd = fd;
+	ring->uring.flags = params.flags;
+	ring->uring.features = params.features;
+	ring->mode = mode;
+	return 0;
 }
 
-int ring_open(struct ring *ring, unsigned sqes, unsigned kept, enum ring_mode mode,
+int ring_open(struct ring *ring, unsigned sqes, unsigned own, enum ring_mode mode,
 	      unsigned extra_flags)
 {
 	int ret;
 
-	*ring = (struct ring){ .event_fd = -1, .sqes = sqes, .kept = kept };
+	*ring = (struct ring){ .event_fd = -1, .sqes = sqes, .own = own };
 	if (mode == RING_AUTO) {
 		ret = -EINVAL;
 		for (mode = RING_DEFER; ret == -EINVAL && mode <= RING_PLAIN; mode++)
-			ret = open_uring(ring, sqes + kept, mode, extra_flags);
+			ret = open_uring(ring, sqes + own, mode, extra_flags);
 	} else {
-		ret = open_uring(ring, sqes + kept, mode, extra_flags);
+		ret = open_uring(ring, sqes + own, mode, extra_flags);
 	}
 	if (ret)
 		return ret;
@@ -99,9 +117,9 @@ struct io_uring_sqe *ring_sqe(struct ring *ring)
 	return queue_sqe(ring, index);
 }
 
-struct io_uring_sqe *ring_sqe_kept(struct ring *ring, unsigned slot)
+struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot)
 {
-	assert(slot < ring->kept);
+	assert(slot < ring->own);
 	return queue_sqe(ring, ring->sqes + slot);
 }
 

@@ -28,17 +28,17 @@ struct ring {
 	int event_fd;
 	unsigned sqes;       /* used in turn */
 	unsigned next;       /* of these */
-	unsigned kept;       /* slots behind them */
+	unsigned own;        /* slots behind them, for ring_sqe_own() */
 	uint64_t enters;     /* system calls made to submit or to fetch completions */
 	uint64_t cqes;
 };
 
 /*
- * sqes: most SQEs that are queued between two submits. kept: slots for
- * ring_sqe_kept(). extra_flags: IORING_SETUP_* that must be granted, SQE128
+ * sqes: most SQEs that are queued between two submits. own: slots for
+ * ring_sqe_own(). extra_flags: IORING_SETUP_* that must be granted, SQE128
  * for example. Returns -errno with nothing left open.
  */
-int ring_open(struct ring *ring, unsigned sqes, unsigned kept, enum ring_mode mode,
+int ring_open(struct ring *ring, unsigned sqes, unsigned own, enum ring_mode mode,
 	      unsigned extra_flags);
 void ring_close(struct ring *ring);
 const char *ring_mode_name(enum ring_mode mode);
@@ -48,14 +48,14 @@ unsigned ring_room(struct ring *ring);
 /* A cleared SQE; there must be room. */
 struct io_uring_sqe *ring_sqe(struct ring *ring);
 /*
- * The same in a slot, 0…kept-1, that nobody else uses. For a URING_CMD behind
+ * The same in a slot, 0…own-1, that nobody else uses. For a URING_CMD behind
  * a link: io_uring of Linux 6.10 to 6.14 reads such a command from the SQE
  * when its turn comes, long after the submit (io_uring_cmd_prep_setup() of
  * io_uring/uring_cmd.c does not copy it), and would find whatever SQE took
  * its place: another tag's command. The slot is free again when the chain
  * has posted its completion.
  */
-struct io_uring_sqe *ring_sqe_kept(struct ring *ring, unsigned slot);
+struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot);
 /*
  * Hands the queued SQEs to the kernel and lets pending completion work run.
  * Does not wait. 0, or -errno: -EAGAIN, -EBUSY, -EINTR and -ENOMEM leave the

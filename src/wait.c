@@ -13,7 +13,7 @@
 /* Rounds of submitting and reaping before libev's watchers get a turn unasked. */
 #define ROUNDS_PER_PASS 64
 /*
- * The same in time, and after how long without a completion the reactor rests.
+ * The same in time. The reactor rests after a tick in which nothing completed.
  * Short enough for ev_timer, long enough to cost next to nothing.
  */
 static const struct __kernel_timespec tick = { .tv_nsec = 4000000 };
@@ -32,9 +32,10 @@ static void on_tick(struct reactor *reactor)
 static void on_loop(struct reactor *reactor, int result)
 {
 	reactor->polled = false;
-	reactor->loop_due = reactor->loop_ready = true;
+	reactor->loop_due = true;
+	reactor->loop_ready = result > 0;
 	/* A kernel that does not poll it: the clock must do. */
-	if (result < 0 && result != -ECANCELED)
+	if (result == -EINVAL || result == -EBADF || result == -EOPNOTSUPP || result == -EPERM)
 		reactor->loop_fd = -1;
 }
 
@@ -66,25 +67,21 @@ static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
 	}
 }
 
+/* What comes while these are dispatched is the next turn's, which will not wait. */
 static void reap(struct reactor *reactor)
 {
 	struct io_uring *uring = &reactor->ring.uring;
+	unsigned head, n = io_uring_cq_ready(uring), left = n;
 	struct io_uring_cqe *cqe;
-	unsigned head, n;
 
-	/* What comes while these are dispatched is the next burst. */
-	while ((n = io_uring_cq_ready(uring))) {
-		unsigned left = n;
-
-		reactor->burst = n;
-		io_uring_for_each_cqe(uring, head, cqe) {
-			if (!left--)
-				break;
-			dispatch(reactor, cqe);
-		}
-		io_uring_cq_advance(uring, n);
-		reactor->ring.cqes += n;
+	reactor->burst = n;
+	io_uring_for_each_cqe(uring, head, cqe) {
+		if (!left--)
+			break;
+		dispatch(reactor, cqe);
 	}
+	io_uring_cq_advance(uring, n);
+	reactor->ring.cqes += n;
 }
 
 static bool has_ended(const struct reactor *reactor)
@@ -171,7 +168,7 @@ static void arm(struct reactor *reactor)
 	struct io_uring_sqe *sqe;
 
 	while (ring_room(&reactor->ring) < 2 && !has_ended(reactor))
-		enter(reactor, false);
+		turn(reactor, false);
 	if (has_ended(reactor))
 		return;
 	if (!reactor->polled && reactor->loop_fd >= 0) {
@@ -191,7 +188,8 @@ static void arm(struct reactor *reactor)
 
 /*
  * The watchers get their turn. What one of them starts or stops is known to
- * libev's poll only after another pass.
+ * libev's poll only after another pass, which follows at once where a watcher
+ * is known to have been served.
  */
 static void pass(struct reactor *reactor)
 {
@@ -207,7 +205,7 @@ static void take_poll_back(struct reactor *reactor)
 	struct io_uring_sqe *sqe;
 
 	while (!ring_room(&reactor->ring) && !has_ended(reactor))
-		enter(reactor, false);
+		turn(reactor, false);
 	if (!reactor->polled || has_ended(reactor))
 		return;
 	sqe = ring_sqe(&reactor->ring);
@@ -232,10 +230,13 @@ static void be_busy(struct reactor *reactor)
 			arm(reactor);
 			rounds = 0;
 		}
-		turn(reactor, true);
+		/* Not where arm() found the ring broken: nothing would end the wait. */
+		turn(reactor, !has_ended(reactor));
 	}
 	take_poll_back(reactor);
-	/* Without waiting: before_rest() is not to find a flag that stayed behind. */
+	/* See before_rest(). */
+	ring_notify(&reactor->ring, true);
+	atomic_thread_fence(memory_order_seq_cst);
 	if (!has_ended(reactor))
 		turn(reactor, false);
 }
@@ -244,7 +245,7 @@ static void be_busy(struct reactor *reactor)
 
 static bool has_work(struct reactor *reactor)
 {
-	return ring_has_work(&reactor->ring) || reactor->parked_first;
+	return ring_has_work(&reactor->ring) || others_wait(reactor);
 }
 
 /*
@@ -257,15 +258,16 @@ static bool has_work(struct reactor *reactor)
  *  - with TASKRUN_FLAG the kernel shows completion work that only our enter
  *    can run (without these ring modes it runs by itself), so has_work() sees
  *    it although no CQE exists yet;
- *  - notification is switched on first and the rings are looked at again
- *    behind a full fence. Work that the kernel added before it could see the
- *    switch is seen by this look; work it adds afterwards signals the
- *    eventfd. The kernel signals only when it adds to an empty list, which is
- *    why the look must find nothing at all, not just no CQE.
+ *  - be_busy() switches notification on first, and then enters the ring once
+ *    more behind a full fence. The kernel adds work to its list by an atomic
+ *    exchange before it looks at the switch. So either it sees the switch and
+ *    signals the eventfd, or the enter sees the work. It signals only when it
+ *    adds to an empty list, which is why there must be nothing at all, not
+ *    just no CQE: what the enter left or ran into is seen here.
  *
  * The eventfd counter is level-triggered for the poll, so a signal that came
  * while the watchers ran is not lost either. If there is work, be_busy() does
- * it; a flag that stays behind with no work costs no more than a tick there.
+ * it; a flag that stays behind with no work costs no more than two ticks there.
  */
 static void before_rest(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
@@ -274,8 +276,6 @@ static void before_rest(struct ev_loop *loop, ev_prepare *watcher, int events)
 	(void)events;
 	if (!reactor->resting)
 		return;
-	ring_notify(&reactor->ring, true);
-	atomic_thread_fence(memory_order_seq_cst);
 	/* An active idle watcher keeps libev from waiting. */
 	if (has_work(reactor))
 		ev_idle_start(loop, &reactor->keep_going);
@@ -287,24 +287,19 @@ static void before_rest(struct ev_loop *loop, ev_prepare *watcher, int events)
 static void rest(struct reactor *reactor)
 {
 	reactor->resting = true;
-	while (reactor->resting && !has_ended(reactor)) {
+	while (!has_work(reactor) && !has_ended(reactor))
 		ev_run(reactor->loop, EVRUN_ONCE);
-		if (has_work(reactor))
-			reactor->resting = false;
-	}
 	reactor->resting = false;
 	ev_idle_stop(reactor->loop, &reactor->keep_going);
 }
 
+/* It has woken the thread, which is all: rest() sees what there is. */
 static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
 {
-	struct reactor *reactor = container_of(watcher, struct reactor, on_ring);
 	uint64_t count;
 
 	(void)loop;
 	(void)events;
-	reactor->resting = false;
-	/* be_busy() does the work; nothing to read is fine. */
 	if (read(watcher->fd, &count, sizeof(count)) < 0)
 		return;
 }
@@ -319,6 +314,7 @@ static void keep_going(struct ev_loop *loop, ev_idle *watcher, int events)
 void wait_start(struct reactor *reactor)
 {
 	reactor->loop_fd = loop_fd(reactor->loop);
+	reactor->loop_not_polled = reactor->loop_fd < 0;
 	ev_io_init(&reactor->on_ring, on_ring, reactor->ring.event_fd, EV_READ);
 	ev_io_start(reactor->loop, &reactor->on_ring);
 	/* Behind other such watchers, which may queue I/O. */

@@ -12,7 +12,10 @@
 
 #define TEN_YEARS (10 * 365.25 * 86400)
 
-/* A loop that embeds another watches its descriptor: the one public way to it (ev_embed in ev.h). */
+/*
+ * A loop that embeds another watches its descriptor, by a member of ev_embed
+ * that ev.h declares but calls private: hence the trial below.
+ */
 static int embedded_fd(struct ev_loop *loop)
 {
 	struct ev_loop *outer;

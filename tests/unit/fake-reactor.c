@@ -28,15 +28,15 @@ struct io_uring_sqe *ring_sqe(struct ring *ring)
 	assert_true(bench.room > 0);
 	assert_true(bench.nr_sqes < ARRAY_SIZE(bench.sqes));
 	bench.room--;
-	bench.kept[bench.nr_sqes] = -1;
+	bench.own[bench.nr_sqes] = -1;
 	return &bench.sqes[bench.nr_sqes++];
 }
 
-struct io_uring_sqe *ring_sqe_kept(struct ring *ring, unsigned slot)
+struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot)
 {
-	assert_true(slot < ring->kept);
+	assert_true(slot < ring->own);
 	ring_sqe(ring);
-	bench.kept[bench.nr_sqes - 1] = (int)slot;
+	bench.own[bench.nr_sqes - 1] = (int)slot;
 	return &bench.sqes[bench.nr_sqes - 1];
 }
 
@@ -173,7 +173,7 @@ void bench_open(enum data_mode mode, enum link_mode link)
 	bench.queue.file_base = BENCH_FILE_BASE;
 	bench.queue.zero_file = BENCH_ZERO_FILE;
 	bench.queue.slot_base = BENCH_SLOT_BASE;
-	bench.reactor.ring.kept = BENCH_SLOT_BASE + BENCH_DEPTH;
+	bench.reactor.ring.own = BENCH_SLOT_BASE + BENCH_DEPTH;
 	bench.queue.descriptors = bench.descriptors;
 	bench.queue.ios = bench.ios;
 	bench.room = bench.room_by_submit = 64;
@@ -202,9 +202,9 @@ const struct io_uring_sqe *next_sqe(void)
 	return &bench.sqes[bench.seen++];
 }
 
-int kept_slot(const struct io_uring_sqe *sqe)
+int own_slot(const struct io_uring_sqe *sqe)
 {
-	return bench.kept[sqe - bench.sqes];
+	return bench.own[sqe - bench.sqes];
 }
 
 const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe)

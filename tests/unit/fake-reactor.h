@@ -37,7 +37,7 @@ struct bench {
 	int submit_result;
 	unsigned submits;
 	struct io_uring_sqe sqes[512]; /* all that were ever queued */
-	int kept[512];             /* the slot of each that has one, or -1 */
+	int own[512];              /* the slot of each that has one, or -1 */
 	unsigned nr_sqes, seen;
 
 	/* The backend's submit(), and what it was given last. */
@@ -64,8 +64,8 @@ void bench_close(void);
 
 /* The next SQE that was queued since the last call; fails where there is none. */
 const struct io_uring_sqe *next_sqe(void);
-/* The slot in which the SQE that next_sqe() gave is kept, -1: none. */
-int kept_slot(const struct io_uring_sqe *sqe);
+/* The slot of the SQE that next_sqe() gave, -1: none. */
+int own_slot(const struct io_uring_sqe *sqe);
 /* How many more there are. */
 unsigned sqes_left(void);
 

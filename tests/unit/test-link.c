@@ -56,7 +56,7 @@ static const struct io_uring_sqe *linked(unsigned tag, int32_t result)
 	assert_int_equal(head->user_data, dispatch_to_part(&bench.ios[tag].parts[0]));
 	is_command(command, UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result, bench.ios[tag].buffer);
 	/* Where no other SQE overwrites it before its turn. */
-	assert_int_equal(kept_slot(command), BENCH_SLOT_BASE + tag);
+	assert_int_equal(own_slot(command), BENCH_SLOT_BASE + tag);
 	assert_int_equal(sqes_left(), 0);
 	assert_int_equal(bench.ios[tag].state, IO_LINKED);
 	assert_int_equal(bench.queue.stats.in_flight, 0);
@@ -779,7 +779,7 @@ static void a_delay_alone_does_not_break_a_link(void **state)
 }
 
 /* It is a command behind a link as well. */
-static void a_delayed_discard_is_kept(void **state)
+static void a_delayed_discard_has_its_own_sqe(void **state)
 {
 	const struct io_uring_sqe *discard;
 
@@ -789,17 +789,17 @@ static void a_delayed_discard_is_kept(void **state)
 	is_delay(next_sqe(), 2, 0, 1000);
 	discard = next_sqe();
 	assert_int_equal(discard->opcode, IORING_OP_URING_CMD);
-	assert_int_equal(kept_slot(discard), BENCH_SLOT_BASE + 2);
+	assert_int_equal(own_slot(discard), BENCH_SLOT_BASE + 2);
 	complete(discard, 0);
 	commits(2, 0);
-	assert_int_equal(kept_slot(&bench.sqes[bench.seen - 1]), -1);
+	assert_int_equal(own_slot(&bench.sqes[bench.seen - 1]), -1);
 }
 
 /* Then it has no slots of SQEs either. */
-static void a_ring_that_keeps_none_links_nothing(void **state)
+static void a_ring_without_such_sqes_links_nothing(void **state)
 {
 	(void)state;
-	bench.reactor.ring.kept = 0;
+	bench.reactor.ring.own = 0;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	complete(alone(0), 4096);
 	commits(0, 4096);
@@ -863,8 +863,8 @@ int main(void)
 		TEST(faults_are_linked_as_well, copy_yes),
 		TEST(an_injected_error_breaks_a_link, copy_yes),
 		TEST(a_delay_alone_does_not_break_a_link, copy_yes),
-		TEST(a_delayed_discard_is_kept, copy_yes),
-		TEST(a_ring_that_keeps_none_links_nothing, copy_yes),
+		TEST(a_delayed_discard_has_its_own_sqe, copy_yes),
+		TEST(a_ring_without_such_sqes_links_nothing, copy_yes),
 		TEST(an_injected_eopnotsupp_makes_zeros_be_written, copy_no),
 	};
 
