@@ -631,7 +631,7 @@ static void got_features(struct ctrl_command *command, int result)
 		fail(device, status);
 		return;
 	}
-	device->hunt = (struct orphan_hunt){ .done = hunted };
+	device->hunt = (struct orphan_hunt){ .wanted = device->id, .done = hunted };
 	orphan_hunt(&device->hunt, device->ctrl);
 }
 

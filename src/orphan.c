@@ -68,7 +68,25 @@ static bool is_held(uint32_t id)
 	return fd < 0 && errno == EBUSY;
 }
 
+/*
+ * The kernel may hold it for a moment after the process is gone: until the
+ * I/O that its ring had in the backing has ended. Worth waiting for where the
+ * caller needs this number; another may be in use in another namespace.
+ */
+#define LOOKS 100
+#define LOOK_SECONDS 0.1
+
 static void look_at_next(struct orphan_hunt *hunt);
+static void look_at(struct orphan_hunt *hunt, uint32_t id);
+
+static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct orphan_hunt *hunt = container_of(timer, struct orphan_hunt, timer);
+
+	(void)loop;
+	(void)events;
+	look_at(hunt, hunt->wanted);
+}
 
 static void deleted(struct ctrl_command *command, int result)
 {
@@ -86,8 +104,17 @@ static void got_info(struct ctrl_command *command, int result)
 	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
 
 	if (result || hunt->info.state > UBLK_S_DEV_LIVE ||
-	    !orphan_cookie_dead(hunt->info.ublksrv_flags) || is_held(command->dev_id)) {
+	    !orphan_cookie_dead(hunt->info.ublksrv_flags)) {
 		look_at_next(hunt);
+		return;
+	}
+	if (is_held(command->dev_id)) {
+		if (command->dev_id != hunt->wanted || ++hunt->looks == LOOKS) {
+			look_at_next(hunt);
+			return;
+		}
+		ev_timer_init(&hunt->timer, look_again, LOOK_SECONDS, 0);
+		ev_timer_start(command->ctrl->loop, &hunt->timer);
 		return;
 	}
 	command->op = UBLK_CMD_DEL_DEV;
@@ -110,10 +137,24 @@ static void late(struct ctrl_command *command)
 	}
 }
 
-static void look_at_next(struct orphan_hunt *hunt)
+static void look_at(struct orphan_hunt *hunt, uint32_t id)
 {
 	struct ctrl *ctrl = hunt->command.ctrl;
 
+	hunt->command = (struct ctrl_command){
+		.op = UBLK_CMD_GET_DEV_INFO,
+		.dev_id = id,
+		.buffer = &hunt->info,
+		.length = sizeof(hunt->info),
+		.deadline = 10,
+		.done = got_info,
+		.late = late,
+	};
+	ctrl_issue(ctrl, &hunt->command);
+}
+
+static void look_at_next(struct orphan_hunt *hunt)
+{
 	if (hunt->given_up)
 		return;
 	if (hunt->next == hunt->count) {
@@ -122,16 +163,7 @@ static void look_at_next(struct orphan_hunt *hunt)
 		hunt->done(hunt);
 		return;
 	}
-	hunt->command = (struct ctrl_command){
-		.op = UBLK_CMD_GET_DEV_INFO,
-		.dev_id = hunt->ids[hunt->next++],
-		.buffer = &hunt->info,
-		.length = sizeof(hunt->info),
-		.deadline = 10,
-		.done = got_info,
-		.late = late,
-	};
-	ctrl_issue(ctrl, &hunt->command);
+	look_at(hunt, hunt->ids[hunt->next++]);
 }
 
 static void list_devices(struct orphan_hunt *hunt)

@@ -18,12 +18,17 @@ uint64_t orphan_cookie(void);
 bool orphan_cookie_dead(uint64_t cookie);
 
 struct orphan_hunt {
+	/* Of the caller: the number it needs, or UBLK_DEV_ID_ANY. */
+	uint32_t wanted;
+	void (*done)(struct orphan_hunt *hunt);
+
 	struct ctrl_command command;
 	struct ublk_dev_info info;
 	uint32_t *ids;
 	unsigned count, next;
 	bool given_up; /* a deletion does not end; the command is still out */
-	void (*done)(struct orphan_hunt *hunt);
+	ev_timer timer; /* between looks at the wanted one */
+	unsigned looks;
 };
 
 /* Deletes them all, one after the other, then calls done(). */
