@@ -123,6 +123,20 @@ static void add_odd_buffer(void)
 	say(", %u", granted.max_io_buf_bytes);
 }
 
+/* ADD_DEV with a state that only the driver may set, and what DEL_DEV makes of it. */
+static void added_as_live(void)
+{
+	struct device d;
+
+	device_init(&d);
+	d.info = (struct ublk_dev_info){ .nr_hw_queues = 1, .queue_depth = 2,
+		.max_io_buf_bytes = IO_BYTES, .dev_id = UBLK_DEV_ID_ANY,
+		.state = UBLK_S_DEV_LIVE, .ublksrv_pid = 1 };
+	say("%s", result_name(control(&d, UBLK_CMD_ADD_DEV, &d.info, sizeof(d.info), 0)));
+	say(", state %u, DEL_DEV ", d.info.state);
+	say("%s", result_name(control(&d, UBLK_CMD_DEL_DEV, NULL, 0, 0)));
+}
+
 static void add_get_data_user_copy(void)
 {
 	struct ublk_dev_info granted;
@@ -457,6 +471,10 @@ const struct claim add_claims[] = {
 	  ALWAYS("0, dropped") },
 	{ "add-rounds-the-buffer-down", "ublk_align_max_io_size", add_odd_buffer,
 	  ALWAYS("0, 12288") },
+	{ "add-with-a-state", "ublk_ctrl_add_dev", added_as_live,
+	  { { 0, "0, state 0, DEL_DEV 0" },
+	    { KERNEL(6, 18), "0, state 1, DEL_DEV in flight" },
+	    { KERNEL(7, 3), "0, state 0, DEL_DEV 0" } }, KERNEL(6, 18), KERNEL(6, 19) },
 	{ "add-keeps-the-servers-flags", "ublk_ctrl_add_dev", add_own_flags, ALWAYS("0, kept") },
 	{ "add-grants-by-itself", "ublk_ctrl_add_dev", add_granted,
 	  { { 0, "0, ioctl-encode comp-in-task" },
@@ -488,7 +506,9 @@ const struct claim add_claims[] = {
 	{ "params-block-512-to-4096", "ublk_validate_params", params_blocks,
 	  ALWAYS("-EINVAL, -EINVAL, -EINVAL") },
 	{ "params-max-sectors", "ublk_validate_params", params_sectors,
-	  ALWAYS("-EINVAL, -EINVAL") },
+	  { { 0, "-EINVAL, -EINVAL" },
+	    { KERNEL(6, 18), "0, -EINVAL" },
+	    { KERNEL(7, 3), "-EINVAL, -EINVAL" } } },
 	{ "params-discard", "ublk_validate_params", params_discard, ALWAYS("-EINVAL, -EINVAL") },
 	{ "params-devt-is-read-only", "ublk_validate_params", params_devt, ALWAYS("-EINVAL") },
 	{ "params-unknown-types-are-dropped", "ublk_ctrl_set_params", params_unknown, ALWAYS("0") },

@@ -320,7 +320,8 @@ const struct claim commit_claims[] = {
 	{ "commit-user-copy-forbids-one", "ublk_check_commit_and_fetch", commit_user_copy_buffer,
 	  ALWAYS("-EINVAL, then 4096") },
 	{ "commit-auto-reserved-bits", "ublk_validate_io_buf", commit_auto_reserved,
-	  { { 0, NOT_OFFERED }, { KERNEL(6, 16), "-EINVAL, then 4096" } } },
+	  { { 0, NOT_OFFERED }, { KERNEL(6, 16), "-EINVAL, then 4096" } },
+	  KERNEL(6, 16), KERNEL(7, 3) },
 	{ "commit-is-the-next-fetch", "ublk_fill_io_cmd", batch_of_requests,
 	  ALWAYS("CQE 0, then 4096") },
 	{ "get-data-for-a-read", "ublk_dispatch_req", get_data_read, ALWAYS("CQE 0, then 4096") },
@@ -331,8 +332,8 @@ const struct claim commit_claims[] = {
 	{ "user-copy-of-a-write", "ublk_user_copy", user_copy_write,
 	  { { 0, "pread 4096, from 1024 8192, from the end 0, beyond -EINVAL, pwrite -EACCES, "
 		 "then 4096" },
-	    { KERNEL(6, 18), "pread 4096, from 1024 3072, from the end 0, beyond -EINVAL, "
-			     "pwrite -EACCES, then 4096" } } },
+	    { KERNEL(7, 3), "pread 4096, from 1024 3072, from the end 0, beyond -EINVAL, "
+			    "pwrite -EACCES, then 4096" } } },
 	{ "user-copy-of-other-tags", "ublk_user_copy", user_copy_tags,
 	  ALWAYS("another tag -EINVAL, no such tag -EINVAL, then 4096") },
 	{ "user-copy-must-be-asked-for", "ublk_user_copy", user_copy_unasked,

@@ -442,29 +442,10 @@ static void stops_itself(void)
 	remains(&s);
 }
 
-/* ADD_DEV with a state that only the driver may set, and what DEL_DEV makes of it. */
-static void added_as_live(void)
-{
-	struct device d;
-
-	device_init(&d);
-	d.info = (struct ublk_dev_info){ .nr_hw_queues = 1, .queue_depth = 2,
-		.max_io_buf_bytes = IO_BYTES, .dev_id = UBLK_DEV_ID_ANY,
-		.state = UBLK_S_DEV_LIVE, .ublksrv_pid = 1 };
-	say("%s", result_name(control(&d, UBLK_CMD_ADD_DEV, &d.info, sizeof(d.info), 0)));
-	say(", state %u, DEL_DEV ", d.info.state);
-	say("%s", result_name(control(&d, UBLK_CMD_DEL_DEV, NULL, 0, 0)));
-}
-
-const struct claim wedging_claims[] = {
+const struct claim zombie_claims[] = {
 	{ "zombie-that-reads-its-own-device", "ublk_ch_release", reads_itself,
-	  ALWAYS("stays, a zombie") },
+	  ALWAYS("stays, a zombie"), WEDGES_ALL },
 	{ "zombie-that-stops-its-own-device", "ublk_stop_dev", stops_itself,
-	  ALWAYS("stays, uninterruptible") },
-	/* The last one: where it goes wrong, the driver takes no commands any more. */
-	{ "add-with-a-state", "ublk_ctrl_add_dev", added_as_live,
-	  { { 0, "0, state 0, DEL_DEV 0" },
-	    { KERNEL(6, 18), "0, state 1, DEL_DEV in flight" },
-	    { KERNEL(7, 3), "0, state 0, DEL_DEV 0" } } },
+	  ALWAYS("stays, uninterruptible"), WEDGES_ALL },
 	{ 0 },
 };

@@ -255,7 +255,10 @@ static void all_tags(void)
 
 const struct claim descriptor_claims[] = {
 	{ "char-device-opens-once", "ublk_ch_open", opened_once, ALWAYS("-EBUSY") },
-	{ "descriptors-are-read-only", "ublk_ch_mmap", read_only, ALWAYS("-EPERM, -EACCES") },
+	{ "descriptors-are-read-only", "ublk_ch_mmap", read_only,
+	  { { 0, "-EPERM, -EACCES" },
+	    { KERNEL(6, 18), "-EPERM, 0" },
+	    { KERNEL(7, 3), "-EPERM, -EACCES" } } },
 	{ "descriptors-length-is-exact", "ublk_ch_mmap", exact_length,
 	  ALWAYS("-EINVAL, 0, -EINVAL, 0") },
 	{ "descriptors-offset", "ublk_ch_mmap", offsets, ALWAYS("0, -EINVAL, 0") },

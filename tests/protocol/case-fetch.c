@@ -80,10 +80,28 @@ static void auto_flags(void)
 {
 	need(UBLK_F_AUTO_BUF_REG);
 	say_result(fetch_auto(ublk_auto_buf_reg(0, 1)));
-	say_result(fetch_auto(ublk_auto_buf_reg(0, 2)));
-	say_result(fetch_auto(1ull << 24));
-	say_result(fetch_auto(1ull << 32));
-	say_result(fetch_auto(0xffff));
+	say_result(fetch_auto(0xffff)); /* an index that the table does not have */
+}
+
+/* One kernel refuses these and keeps the command nevertheless. */
+static void auto_reserved(void)
+{
+	struct io_uring_sqe *sqe;
+	struct device d;
+
+	need(UBLK_F_AUTO_BUF_REG);
+	device_new(&d, UBLK_F_AUTO_BUF_REG, 1, 3);
+	sqe = command(&d, UBLK_IO_FETCH_REQ, 0, 0, 0);
+	sqe->addr = ublk_auto_buf_reg(0, 2);
+	say_result(ask(&d, sqe));
+	sqe = command(&d, UBLK_IO_FETCH_REQ, 0, 1, 0);
+	sqe->addr = 1ull << 24;
+	say_result(ask(&d, sqe));
+	sqe = command(&d, UBLK_IO_FETCH_REQ, 0, 2, 0);
+	sqe->addr = 1ull << 32;
+	say_result(ask(&d, sqe));
+	say("; the same right: %s", result_name(ask_command(&d, UBLK_IO_FETCH_REQ, 0, 0, 0)));
+	device_delete(&d);
 }
 
 /* A ring without a table of buffers: nothing is wrong until the first I/O. */
@@ -408,9 +426,13 @@ const struct claim fetch_claims[] = {
 	  { { 0, NOT_OFFERED }, { KERNEL(6, 15), "-EINVAL" } } },
 	{ "fetch-auto-forbids-one", "ublk_check_fetch_buf", auto_buffer,
 	  { { 0, NOT_OFFERED }, { KERNEL(6, 16), "-EINVAL" } } },
-	{ "auto-flags-and-reserved-bits", "ublk_validate_io_buf", auto_flags,
+	{ "auto-index-and-fallback-flag", "ublk_validate_io_buf", auto_flags,
+	  { { 0, NOT_OFFERED }, { KERNEL(6, 16), "in flight, in flight" } } },
+	{ "auto-unknown-flags-and-reserved-bits", "ublk_validate_io_buf", auto_reserved,
 	  { { 0, NOT_OFFERED },
-	    { KERNEL(6, 16), "in flight, -EINVAL, -EINVAL, -EINVAL, in flight" } } },
+	    { KERNEL(6, 16), "-EINVAL, -EINVAL, -EINVAL; the same right: -EINVAL" },
+	    { KERNEL(7, 3), "-EINVAL, -EINVAL, -EINVAL; the same right: in flight" } },
+	  KERNEL(6, 16), KERNEL(7, 3) },
 	{ "auto-without-table", "ublk_auto_buf_register", auto_no_table_fails,
 	  { { 0, NOT_OFFERED },
 	    { KERNEL(6, 16), "fetch taken; no CQE; read -EIO" } } },

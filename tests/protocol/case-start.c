@@ -202,7 +202,7 @@ const struct claim start_claims[] = {
 	{ "node-appears-at-start", "ublk_ctrl_start_dev", node, ALWAYS("before no, after yes") },
 	{ "scan-needs-a-serving-queue", "ublk_partition_scan_work", scan,
 	  { { 0, "sector 0 is read, START_DEV: in flight; served: 0" },
-	    { KERNEL(7, 0), "sector 0 is read, START_DEV: 0" } } },
+	    { KERNEL(6, 18), "sector 0 is read, START_DEV: 0" } } },
 	{ "scan-can-be-left-out", "ublk_ctrl_start_dev", no_scan,
 	  { { 0, NOT_OFFERED }, { KERNEL(7, 0), "no read" } } },
 	{ "affinity", "ublk_ctrl_get_queue_affinity", affinity,

@@ -281,7 +281,7 @@ const struct claim stop_claims[] = {
 	  { { 0, "STOP_DEV 0, START_DEV in flight" },
 	    { KERNEL(7, 3), "STOP_DEV 0, START_DEV -EBUSY" } } },
 	{ "start-again-after-stop", "ublk_ch_release", again,
-	  { { 0, "FETCH -EBUSY" }, { KERNEL(6, 16), "FETCH in flight, START_DEV 0" } } },
+	  { { 0, "FETCH -EBUSY" }, { KERNEL(7, 3), "FETCH in flight, START_DEV 0" } } },
 	{ "try-stop", "ublk_ctrl_try_stop_dev", try_stop,
 	  { { 0, NOT_OFFERED }, { KERNEL(7, 0), "open -EBUSY, closed 0, again -ENODEV" } } },
 	{ "del-waits-for-the-char-device", "ublk_ctrl_del_dev", del_open,

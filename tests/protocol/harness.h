@@ -31,14 +31,17 @@ struct claim {
 		unsigned since; /* KERNEL(), 0: the first */
 		const char *result;
 	} expect[4];
+	/* Kernels [from, before) that it leaves unusable: there the machine is restarted after it. */
+	unsigned wedges_from, wedges_before;
 };
 #define ALWAYS(result) { { 0, result } }
 #define NOT_OFFERED "not offered"
+#define WEDGES_ALL 1, ~0u
 
 /* The groups, each ended by a claim without a name. */
 extern const struct claim sqe_claims[], fetch_claims[], start_claims[], add_claims[],
 	descriptor_claims[], commit_claims[], data_claims[], link_claims[], stop_claims[],
-	death_claims[], wedging_claims[];
+	death_claims[], zombie_claims[];
 
 /* ---- what a case says ---------------------------------------------------- */
 
