@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -457,6 +458,98 @@ static void nobody_commands_roots(void)
 	say_result(control(&d, UBLK_CMD_DEL_DEV, NULL, 0, 0));
 }
 
+/* A server without privilege; root has given it the nodes, as udev would. */
+static void nobodys_server(void *arg)
+{
+	bool *scanned = arg;
+	struct event event;
+	struct device d;
+	int tries;
+
+	become_nobody();
+	device_init(&d);
+	d.info = (struct ublk_dev_info){ .nr_hw_queues = 1, .queue_depth = 4,
+		.max_io_buf_bytes = IO_BYTES, .dev_id = UBLK_DEV_ID_ANY,
+		.flags = UBLK_F_UNPRIVILEGED_DEV };
+	expect_zero(control(&d, UBLK_CMD_ADD_DEV, &d.info, sizeof(d.info), 0), "ADD_DEV");
+	snprintf(d.path, sizeof(d.path), "/dev/ublkc%u", d.info.dev_id);
+	server_ready(&d);
+	for (tries = 0; access(d.path, W_OK) && tries < 500; tries++)
+		doze(10);
+	expect_zero(device_params(&d), "SET_PARAMS");
+	device_open(&d);
+	fetch_all(&d);
+	d.silent = true;
+	expect_zero(start(&d), "START_DEV");
+	*scanned = next(&d, &event, 600);
+	server_hold(&d, false);
+}
+
+static struct server nobody_serves(struct device *d, bool **scanned)
+{
+	struct server s;
+	char path[64];
+
+	*scanned = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	client_new();
+	s = server_new(nobodys_server, *scanned);
+	device_init(d);
+	d->info.dev_id = (uint32_t)*s.id;
+	snprintf(d->path, sizeof(d->path), "/dev/ublkc%d", *s.id);
+	if (chown(d->path, 65534, 65534))
+		give_up("chown: %s", strerror(errno));
+	snprintf(path, sizeof(path), "/sys/block/ublkb%d/queue/io_timeout", *s.id);
+	for (int tries = 0; access(path, F_OK) && tries < 800; tries++)
+		doze(10);
+	doze(1000);
+	return s;
+}
+
+static void nobody_not_scanned(void)
+{
+	struct device d;
+	struct server s;
+	bool *scanned;
+
+	s = nobody_serves(&d, &scanned);
+	say("%s", *scanned ? "a read" : "no read");
+	server_kill(&s);
+	server_ended(&s, 8000);
+}
+
+static void nobody_timed_out(void)
+{
+	struct device d;
+	struct server s;
+	char path[64];
+	bool *scanned;
+	int fd, job;
+
+	s = nobody_serves(&d, &scanned);
+	snprintf(path, sizeof(path), "/sys/block/ublkb%d/queue/io_timeout", *s.id);
+	fd = open(path, O_WRONLY);
+	if (fd < 0 || write(fd, "1000", 4) != 4)
+		give_up("%s: %s", path, strerror(errno));
+	close(fd);
+	job = client_begin(&d, JOB_READ, 4096, 4096, -1);
+	say("server %s", server_ended(&s, 15000) ? "killed" : "alive");
+	say(", read %s", result_name(client_end(NULL, job, 15000)));
+}
+
+static void path_for_root_too(void)
+{
+	struct ublk_dev_info info;
+	struct device d;
+	struct server s;
+	bool *scanned;
+
+	s = nobody_serves(&d, &scanned);
+	d.path[0] = '\0';
+	say_result(control(&d, UBLK_CMD_GET_DEV_INFO, &info, sizeof(info), 0));
+	server_kill(&s);
+	server_ended(&s, 8000);
+}
+
 const struct claim add_claims[] = {
 	{ "add-wants-queue-id-ffff", "ublk_ctrl_add_dev", add_queue_id, ALWAYS("-EINVAL") },
 	{ "add-wants-64-bytes", "ublk_ctrl_add_dev", add_buffer,
@@ -524,6 +617,12 @@ const struct claim add_claims[] = {
 	  ALWAYS("-EINVAL, -EPERM, -ENOENT, 0") },
 	{ "unprivileged-needs-permission", "ublk_char_dev_permission", nobody_needs_permission,
 	  ALWAYS("-EACCES") },
+	{ "unprivileged-path-from-root-too", "ublk_ctrl_uring_cmd_permission", path_for_root_too,
+	  ALWAYS("-EINVAL") },
+	{ "unprivileged-is-not-scanned", "ublk_ctrl_start_dev", nobody_not_scanned,
+	  ALWAYS("no read") },
+	{ "unprivileged-time-out-kills", "ublk_timeout", nobody_timed_out,
+	  ALWAYS("server killed, read -EIO") },
 	{ "unprivileged-loses-recovery", "ublk_ctrl_add_dev", nobody_recovery,
 	  ALWAYS("0, dropped") },
 	{ "unprivileged-excludes-user-copy", "ublk_ctrl_add_dev", nobody_user_copy,

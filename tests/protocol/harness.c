@@ -137,11 +137,19 @@ struct ublk_ctrl_cmd *control_sqe(struct device *d, uint32_t op, void *buffer, u
 /* A device of an ordinary user's is named by a path too, also by root. */
 void control_begin(struct device *d, uint32_t op, void *buffer, uint16_t len, uint64_t data)
 {
+	static struct {
+		char path[sizeof(d->path)];
+		char buffer[256];
+	} both;
 	struct ublk_ctrl_cmd *cmd = control_sqe(d, op, buffer, len, data);
 
 	if (d->path[0]) {
-		cmd->addr = (uintptr_t)d->path;
-		cmd->len = cmd->dev_path_len = sizeof(d->path);
+		memcpy(both.path, d->path, sizeof(both.path));
+		if (len)
+			memcpy(both.buffer, buffer, len);
+		cmd->addr = (uintptr_t)&both;
+		cmd->dev_path_len = sizeof(both.path);
+		cmd->len = (uint16_t)(sizeof(both.path) + len);
 	}
 	io_uring_submit(&d->ctrl);
 }

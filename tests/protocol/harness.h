@@ -74,7 +74,7 @@ struct device {
 	struct io_uring ctrl;       /* SQE128 */
 	struct io_uring ring;       /* all I/O commands, unless a case brings its own */
 	struct ublk_dev_info info;
-	char path[24];              /* where a command has to name it */
+	char path[24];              /* where commands have to name it; they return no data then */
 	const struct ublk_io_desc *descs[MAX_QUEUES];
 	size_t descs_bytes;
 	char *buffers;
