@@ -314,6 +314,26 @@ static void params_live(void)
 	device_delete(&d);
 }
 
+/* GET_PARAMS takes the length from the structure, and adds the device numbers. */
+static void get_params(void)
+{
+	struct ublk_params params = { 0 };
+	struct device d;
+
+	device_new(&d, 0, 1, 1);
+	say_result(control(&d, UBLK_CMD_GET_PARAMS, &params, sizeof(params), 0));
+	params.len = sizeof(params);
+	say_result(control(&d, UBLK_CMD_GET_PARAMS, &params, sizeof(params), 0));
+	say(", types %u, char %s, disk %s", params.types & 7, params.devt.char_major ? "yes" : "no",
+	    params.devt.disk_major ? "yes" : "no");
+	fetch_all(&d);
+	expect_zero(start(&d), "START_DEV");
+	params.len = sizeof(params);
+	say_result(control(&d, UBLK_CMD_GET_PARAMS, &params, sizeof(params), 0));
+	say(", disk %s", params.devt.disk_major ? "yes" : "no");
+	device_delete(&d);
+}
+
 /* ---- without privilege --------------------------------------------------------------- */
 
 /* Everybody may open the control device here; what the driver allows then is the question. */
@@ -607,6 +627,8 @@ const struct claim add_claims[] = {
 	{ "params-unknown-types-are-dropped", "ublk_ctrl_set_params", params_unknown, ALWAYS("0") },
 	{ "params-alignment-is-a-mask", "ublk_validate_params", params_align,
 	  { { 0, "0" }, { KERNEL(6, 15), "-EINVAL" } } },
+	{ "params-are-read-by-length", "ublk_ctrl_get_params", get_params,
+	  ALWAYS("-EINVAL, 0, types 5, char yes, disk no, 0, disk yes") },
 	{ "params-only-before-start", "ublk_ctrl_set_params", params_live, ALWAYS("-EACCES") },
 	{ "add-needs-privilege", "ublk_ctrl_add_dev", nobody_without_flag, ALWAYS("-EPERM") },
 	{ "unprivileged-is-dropped-for-root", "ublk_ctrl_add_dev", root_with_flag,

@@ -104,6 +104,22 @@ static void recovery(void)
 	remove_it(&d);
 }
 
+static void end_waits(void)
+{
+	struct device d;
+	struct server s = begin(&d, UBLK_F_USER_RECOVERY, 2, true);
+
+	killed(&s);
+	wait_state(&d, UBLK_S_DEV_QUIESCED, 8000);
+	expect_zero(control(&d, UBLK_CMD_START_USER_RECOVERY, NULL, 0, 0), "START_USER_RECOVERY");
+	device_open(&d);
+	control_begin(&d, UBLK_CMD_END_USER_RECOVERY, NULL, 0, (uint64_t)getpid());
+	say("no FETCH: %s", result_name(control_end(&d, 300)));
+	fetch_all(&d);
+	say("; all: %s", result_name(control_end(&d, 8000)));
+	remove_it(&d);
+}
+
 static void outstanding(uint64_t flags, unsigned state)
 {
 	struct device d;
@@ -331,6 +347,8 @@ const struct claim death_claims[] = {
 	    { KERNEL(6, 16), "outstanding read -EIO at once" } } },
 	{ "recovery", "ublk_ctrl_end_recovery", recovery,
 	  ALWAYS("state 2, new read in flight; recovered: state 1, read 4096") },
+	{ "recovery-waits-for-the-fetches", "ublk_ctrl_end_recovery", end_waits,
+	  ALWAYS("no FETCH: in flight; all: 0") },
 	{ "recovery-of-open-requests", "__ublk_fail_req", recovery_outstanding,
 	  ALWAYS("outstanding read -EIO, new read in flight; recovered: -EIO and 4096") },
 	{ "recovery-with-reissue", "__ublk_fail_req", recovery_reissue,
