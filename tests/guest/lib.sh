@@ -19,6 +19,9 @@ LONG=${LONG:-0}
 SERIES=${SERIES:-$(uname -r | cut -d. -f1,2)}
 START_SECONDS=40 # from start to a printed path, in a slow guest
 STOP_SECONDS=40  # from SIGTERM to the end of the process
+KILL_SECONDS=20  # from the end of a killed process to that of its node and of the requests
+# A driver that finds the death only by the time-out of the requests, 30 s, when every tag has one (ublk_timeout())
+[ "$SERIES" != 6.12 ] || KILL_SECONDS=75
 
 DEFERRED=()
 LOGS=()
