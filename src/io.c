@@ -66,7 +66,7 @@ static enum data_mode data_mode(const struct io *io)
 	return io->queue->shape->data;
 }
 
-/* The tag's own, in the ring's buffer table and among the SQEs of its own. */
+/* Of the tag: in the ring's buffer table, and in ring_sqe_own(). */
 static uint16_t tag_slot(const struct io *io)
 {
 	return (uint16_t)(io->queue->slot_base + io->pub.tag);
@@ -232,6 +232,7 @@ static struct io_uring_sqe *queue_part(struct io_part *part)
 		part->asked = part->length - part->start;
 		return queue_failure(part);
 	}
+	/* A URING_CMD behind a link; see ring_sqe_own(). */
 	sqe = delayed && part->kind == PART_DISCARD && ring->own ?
 		      ring_sqe_own(ring, tag_slot(part->io)) :
 		      ring_sqe(ring);

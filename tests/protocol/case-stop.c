@@ -57,15 +57,15 @@ static void waits_for_requests(void)
 	device_delete(&d);
 }
 
-/* Dirty pages of a file system's or of dd's are written before the fetches end. */
-static void writes_back(void)
+/* STOP_DEV while the page cache holds a page of the device that was not written yet. */
+static void stop_with_a_dirty_page(uint64_t flags)
 {
 	char data[16] = "";
 	struct device d;
 	int job;
 
 	client_new();
-	device_live(&d, 0, 1, 4);
+	device_live(&d, flags, 1, 4);
 	/* It keeps the device open, so that no close writes the page back first. */
 	client_end(&d, client_begin(&d, JOB_HOLD, 0, 0, -1), 4000);
 	memset(client_buffer(1), 'x', 4096);
@@ -79,25 +79,16 @@ static void writes_back(void)
 	device_delete(&d);
 }
 
+/* Dirty pages of a file system's or of dd's are written before the fetches end. */
+static void writes_back(void)
+{
+	stop_with_a_dirty_page(0);
+}
+
 /* With recovery the driver gives up before it writes. */
 static void throws_away(void)
 {
-	char data[16] = "";
-	struct device d;
-	int job;
-
-	client_new();
-	device_live(&d, UBLK_F_USER_RECOVERY, 1, 4);
-	client_end(&d, client_begin(&d, JOB_HOLD, 0, 0, -1), 4000);
-	memset(client_buffer(1), 'x', 4096);
-	job = client_begin(&d, JOB_BUFFERED_WRITE, 8192, 4096, -1);
-	client_end(&d, job, 4000);
-	say("STOP_DEV %s", result_name(control(&d, UBLK_CMD_STOP_DEV, NULL, 0, 0)));
-	if (pread(d.disk, data, 1, 8192) != 1)
-		give_up("memory");
-	say(", the page %s", data[0] == 'x' ? "was written" : "is lost");
-	client_end(&d, client_begin(&d, JOB_RELEASE, 0, 0, -1), 4000);
-	device_delete(&d);
+	stop_with_a_dirty_page(UBLK_F_USER_RECOVERY);
 }
 
 static void stop_twice(void)
