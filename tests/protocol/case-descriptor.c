@@ -213,7 +213,7 @@ static void descriptor_of_64_bytes(void)
 	device_init(&d);
 	d.info = (struct ublk_dev_info){ .nr_hw_queues = 1, .queue_depth = 2,
 		.max_io_buf_bytes = IO_BYTES, .dev_id = UBLK_DEV_ID_ANY, .io_desc_size = 2048 / 8,
-		.flags = UBLK_F_IO_DESC_SIZE | UBLK_F_NO_AUTO_PART_SCAN };
+		.flags = UBLK_F_IO_DESC_SIZE };
 	expect_zero(control(&d, UBLK_CMD_ADD_DEV, &d.info, sizeof(d.info), 0), "ADD_DEV");
 	expect_zero(device_params(&d), "SET_PARAMS");
 	device_open(&d); /* two tags fit one page in any size */

@@ -85,6 +85,7 @@ static void reported_pid(void)
 	device_delete(&d);
 }
 
+/* A device whose partitions the kernel looks for, up to START_DEV. */
 static void added(struct device *d, uint64_t flags, unsigned depth)
 {
 	device_init(d);
@@ -92,6 +93,7 @@ static void added(struct device *d, uint64_t flags, unsigned depth)
 		.max_io_buf_bytes = IO_BYTES, .dev_id = UBLK_DEV_ID_ANY, .flags = flags };
 	expect_zero(control(d, UBLK_CMD_ADD_DEV, &d->info, sizeof(d->info), 0), "ADD_DEV");
 	expect_zero(device_params(d), "SET_PARAMS");
+	d->scanned = true;
 	device_open(d);
 	fetch_all(d);
 }

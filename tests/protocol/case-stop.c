@@ -57,6 +57,33 @@ static void waits_for_requests(void)
 	device_delete(&d);
 }
 
+/* The kernel still looks for partitions, and nobody serves its read. */
+static void waits_for_the_scan(void)
+{
+	struct event event;
+	struct device d;
+
+	device_new(&d, 0, 1, 2);
+	d.scanned = d.silent = true;
+	fetch_all(&d);
+	control_begin(&d, UBLK_CMD_START_DEV, NULL, 0, (uint64_t)getpid());
+	if (!next(&d, &event, 8000))
+		give_up("no read at all");
+	if (control_end(&d, 500)) {
+		say(NOT_OFFERED);
+		d.silent = false;
+		serve(&d, &event);
+		expect_zero(control_end(&d, 8000), "START_DEV");
+	} else {
+		control_begin(&d, UBLK_CMD_STOP_DEV, NULL, 0, 0);
+		say("its read is open: %s", result_name(control_end(&d, 500)));
+		d.silent = false;
+		serve(&d, &event);
+		say("; served: %s", result_name(control_end(&d, 8000)));
+	}
+	device_delete(&d);
+}
+
 /* STOP_DEV while the page cache holds a page of the device that was not written yet. */
 static void stop_with_a_dirty_page(uint64_t flags)
 {
@@ -263,6 +290,8 @@ const struct claim stop_claims[] = {
 	  ALWAYS("STOP_DEV 0, 1 of 1 FETCH -ENODEV") },
 	{ "stop-waits-for-open-requests", "ublk_stop_dev", waits_for_requests,
 	  ALWAYS("open request: in flight; served: 0, read 4096") },
+	{ "stop-waits-for-the-scan", "ublk_stop_dev", waits_for_the_scan,
+	  { { 0, NOT_OFFERED }, { KERNEL(6, 18), "its read is open: in flight; served: 0" } } },
 	{ "stop-writes-back", "ublk_stop_dev", writes_back,
 	  ALWAYS("STOP_DEV 0, the page was written") },
 	{ "stop-with-recovery-throws-away", "ublk_stop_dev", throws_away,

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -193,13 +195,12 @@ void device_init(struct device *d)
 
 int device_add(struct device *d, uint64_t flags, unsigned queues, unsigned depth)
 {
-	/* Where the kernel can be told so, no scan of partitions comes in between. */
 	d->info = (struct ublk_dev_info){
 		.nr_hw_queues = (uint16_t)queues,
 		.queue_depth = (uint16_t)depth,
 		.max_io_buf_bytes = IO_BYTES,
 		.dev_id = UBLK_DEV_ID_ANY,
-		.flags = flags | UBLK_F_NO_AUTO_PART_SCAN,
+		.flags = flags,
 	};
 	return control(d, UBLK_CMD_ADD_DEV, &d->info, sizeof(d->info), 0);
 }
@@ -377,10 +378,45 @@ struct io_uring_sqe *command(struct device *d, uint32_t op, unsigned queue, unsi
 	return command_on(&d->ring, d, op, queue, tag, result);
 }
 
+/* In this thread, as far as it may have it. */
+static void set_sys_admin(bool on)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+	const uint32_t bit = 1u << CAP_SYS_ADMIN;
+
+	if (syscall(SYS_capget, &header, sets))
+		give_up("capget: %s", strerror(errno));
+	sets[0].effective = on ? sets[0].effective | (sets[0].permitted & bit) :
+				 sets[0].effective & ~bit;
+	if (syscall(SYS_capset, &header, sets))
+		give_up("capset: %s", strerror(errno));
+}
+
+/*
+ * What a thread without privilege fetches is not scanned for partitions, so
+ * that on every kernel a device that was started is quiet.
+ */
+void submit_quietly(struct io_uring *ring)
+{
+	int ret;
+
+	set_sys_admin(false);
+	ret = io_uring_submit(ring);
+	set_sys_admin(true);
+	if (ret < 0)
+		give_up("submit: %s", result_name(ret));
+}
+
 void submit(struct device *d)
 {
-	int ret = io_uring_submit(&d->ring);
+	int ret;
 
+	if (!d->scanned) {
+		submit_quietly(&d->ring);
+		return;
+	}
+	ret = io_uring_submit(&d->ring);
 	if (ret < 0)
 		give_up("submit: %s", result_name(ret));
 }
@@ -428,7 +464,7 @@ int ask_on(struct io_uring *ring, struct io_uring_sqe *sqe, int ms)
 	unsigned question = mark(sqe, PROBE);
 	struct event event;
 
-	io_uring_submit(ring);
+	submit_quietly(ring);
 	while (take(ring, &event, ms))
 		if (event.question == question)
 			return event.res;

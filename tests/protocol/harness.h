@@ -80,6 +80,7 @@ struct device {
 	char *buffers;
 	unsigned aborted;           /* fetches that came back with -ENODEV */
 	bool silent;                /* CQEs are not served */
+	bool scanned;               /* the kernel looks for partitions after START_DEV */
 	uint32_t seen[MAX_QUEUES];  /* bit for each tag below 32 that brought an I/O */
 	struct event stash[256];
 	unsigned stashed;
@@ -120,6 +121,7 @@ int ask(struct device *d, struct io_uring_sqe *sqe); /* submits; its result or I
 int ask_on(struct io_uring *ring, struct io_uring_sqe *sqe, int ms);
 int ask_command(struct device *d, uint32_t op, unsigned queue, unsigned tag, int32_t result);
 void submit(struct device *d);
+void submit_quietly(struct io_uring *ring); /* what it fetches is not scanned for partitions */
 bool next(struct device *d, struct event *event, int ms);
 void serve(struct device *d, const struct event *event); /* as a RAM disk, and commits */
 int serve_data(struct device *d, const struct event *event, uint32_t bytes);
