@@ -409,6 +409,21 @@ static void opening_changes_nothing_in_the_file(void **state)
 		assert_int_equal(bytes[i], i % 251);
 }
 
+static void reads_leave_the_access_time_alone(void **state)
+{
+	const struct timespec old[] = { { 1000, 0 }, { 2000, 0 } }; /* relatime would renew it */
+	uint8_t byte;
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(OPEN(make_file("times", MIB), "cache=writeback"), 0);
+	assert_int_equal(futimens(target->files[0], old), 0);
+	assert_int_equal(fstat(target->files[0], &st), 0);
+	assert_int_equal(pread(target->files[0], &byte, 1, 0), 1);
+	assert_int_equal(fstat(target->files[0], &st), 0);
+	assert_int_equal(st.st_atim.tv_sec, 1000);
+}
+
 /* ---- what a request becomes ---------------------------------------------- */
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
@@ -514,6 +529,7 @@ int main(void)
 		TEST(each_cache_mode_makes_its_promises),
 		TEST(a_read_only_wish_opens_for_reading_only),
 		TEST(opening_changes_nothing_in_the_file),
+		TEST(reads_leave_the_access_time_alone),
 		TEST(data_moves_at_the_windows_place),
 		TEST(discard_punches_a_file_and_discards_a_device),
 		TEST(zeroing_punches_where_it_can),
