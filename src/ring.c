@@ -170,11 +170,8 @@ bool ring_has_work(struct ring *ring)
 	return ring_needs_enter(ring) || io_uring_cq_ready(&ring->uring);
 }
 
-void ring_notify(struct ring *ring, bool on)
+int ring_notify(struct ring *ring, bool on)
 {
-	/* Fails only where the eventfd is registered for asynchronous work. */
-	int ret = io_uring_cq_eventfd_toggle(&ring->uring, on);
-
-	assert(!ret);
-	(void)ret;
+	return on ? io_uring_register_eventfd(&ring->uring, ring->event_fd) :
+		    io_uring_unregister_eventfd(&ring->uring);
 }

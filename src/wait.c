@@ -215,15 +215,12 @@ static void take_poll_back(struct reactor *reactor)
 		turn(reactor, true);
 }
 
-static void be_busy(struct reactor *reactor)
+static void wait_in_ring(struct reactor *reactor)
 {
 	unsigned rounds = 0;
 
-	ring_notify(&reactor->ring, false);
 	reactor->quiet = false;
 	reactor->loop_due = true;
-	/* What woke the thread comes first. */
-	turn(reactor, false);
 	while (!reactor->quiet && !has_ended(reactor)) {
 		if (reactor->loop_due || ++rounds == ROUNDS_PER_PASS) {
 			pass(reactor);
@@ -234,8 +231,22 @@ static void be_busy(struct reactor *reactor)
 		turn(reactor, !has_ended(reactor));
 	}
 	take_poll_back(reactor);
+}
+
+static void be_busy(struct reactor *reactor)
+{
+	int ret;
+
+	/* Where that fails the eventfd is signalled in vain, at some cost. */
+	ring_notify(&reactor->ring, false);
+	/* What woke the thread comes first. */
+	turn(reactor, false);
+	do {
+		wait_in_ring(reactor);
+		/* EBUSY: it is on. Else, such as without memory, there is no rest yet. */
+		ret = ring_notify(&reactor->ring, true);
+	} while (ret && ret != -EBUSY && !has_ended(reactor));
 	/* See before_rest(). */
-	ring_notify(&reactor->ring, true);
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!has_ended(reactor))
 		turn(reactor, false);
@@ -258,10 +269,10 @@ static bool has_work(struct reactor *reactor)
  *  - with TASKRUN_FLAG the kernel shows completion work that only our enter
  *    can run (without these ring modes it runs by itself), so has_work() sees
  *    it although no CQE exists yet;
- *  - be_busy() switches notification on first, and then enters the ring once
+ *  - be_busy() registers the eventfd first, and then enters the ring once
  *    more behind a full fence. The kernel adds work to its list by an atomic
- *    exchange before it looks at the switch. So either it sees the switch and
- *    signals the eventfd, or the enter sees the work. It signals only when it
+ *    exchange before it looks for an eventfd. So either it sees the eventfd
+ *    and signals it, or the enter sees the work. It signals only when it
  *    adds to an empty list, which is why there must be nothing at all, not
  *    just no CQE: what the enter left or ran into is seen here.
  *
