@@ -14,6 +14,7 @@
 
 #include "queue.h"
 #include "ring.h"
+#include "slice.h"
 #include "util/mailbox.h"
 
 #define REACTOR_ZEROS (1u << 20)
@@ -24,6 +25,7 @@ struct reactor {
 	char name[16];          /* of the thread */
 	cpu_set_t cpus;         /* where it may run; empty: anywhere */
 	enum ring_mode ring_mode;
+	bool slice_adapts;
 	struct queue **queues;
 	unsigned nr_queues;
 	struct mailbox *main_box;
@@ -58,6 +60,8 @@ struct reactor {
 	bool loop_ready;        /* as one of them has something */
 	bool quiet;             /* nothing came since the last tick */
 	uint64_t tick_cqes;     /* ring.cqes then */
+	uint64_t arrived;       /* requests, all in all */
+	struct slice slice;
 
 	/* Written before started or ended is posted, read when it is delivered. */
 	int error;              /* -errno, 0: none */

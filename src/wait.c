@@ -47,6 +47,7 @@ static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
 		return;
 	switch (dispatch_kind(cqe->user_data)) {
 	case DISPATCH_IO:
+		reactor->arrived++;
 		io_command_done(whose, cqe->res);
 		break;
 	case DISPATCH_PART:
@@ -197,6 +198,7 @@ static void pass(struct reactor *reactor)
 	if (reactor->loop_ready)
 		ev_run(reactor->loop, EVRUN_NOWAIT);
 	reactor->loop_due = reactor->loop_ready = false;
+	slice_adapt(&reactor->slice, reactor->arrived);
 }
 
 /* While the thread rests, a poll would add to the ring what it reports. */
@@ -333,6 +335,7 @@ void wait_start(struct reactor *reactor)
 	ev_set_priority(&reactor->before_rest, EV_MINPRI);
 	ev_prepare_start(reactor->loop, &reactor->before_rest);
 	ev_idle_init(&reactor->keep_going, keep_going);
+	slice_open(&reactor->slice, reactor->slice_adapts);
 	loop_rest_undisturbed(reactor->loop, &reactor->far);
 }
 
