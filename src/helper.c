@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
 #include "helper.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <sys/wait.h>
 
 #include "util/macros.h"
@@ -41,10 +45,16 @@ void helper_abandon(struct helper *helper)
 /* With the signals that stop us blocked, and in a group that no terminal signals. */
 static int spawn(pid_t *pid, char *const *argv)
 {
+	/* Opened, as to exec that name where valgrind runs us would exec valgrind. */
+	_cleanup_fd_ int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	posix_spawnattr_t attr;
 	sigset_t stops;
+	char path[32];
 	int ret;
 
+	if (self < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self);
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGINT);
 	sigaddset(&stops, SIGTERM);
@@ -52,7 +62,7 @@ static int spawn(pid_t *pid, char *const *argv)
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
 	posix_spawnattr_setsigmask(&attr, &stops);
-	ret = -posix_spawn(pid, "/proc/self/exe", NULL, &attr, argv, environ);
+	ret = -posix_spawn(pid, path, NULL, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	return ret;
 }

@@ -91,11 +91,11 @@ static bool have_room(struct io *io, unsigned n)
 {
 	struct ring *ring = ring_of(io);
 
-	if (ring_room(ring) >= n)
+	if (ring->room >= n)
 		return true;
 	/* Why it failed, if it did, is dealt with at the reactor's own submit. */
 	ring_submit(ring);
-	return ring_room(ring) >= n;
+	return ring->room >= n;
 }
 
 static void fill_command(struct io_uring_sqe *sqe, struct io *io, uint32_t command, int32_t result,
@@ -442,6 +442,14 @@ void io_part_done(struct io_part *part, int result)
 	uint32_t align;
 	int error = 0;
 
+	/* As nearly all of them end. */
+	if (io->state == IO_PROCESS && !part->inject && !part->start &&
+	    result == (int)part->length) {
+		assert(part->active);
+		part->active = false;
+		part_ended(part, 0);
+		return;
+	}
 	if (io->state == IO_LINKED) {
 		/* The commit that was linked behind it is gone without a word. */
 		set_state(io, IO_PROCESS);
@@ -492,6 +500,17 @@ void io_part_done(struct io_part *part, int result)
 	}
 }
 
+static void take_fault(struct io_part *part)
+{
+	struct io *io = part->io;
+
+	part->inject = io->inject;
+	part->delay.tv_sec = (long long)(io->inject_ns / 1000000000);
+	part->delay.tv_nsec = (long long)(io->inject_ns % 1000000000);
+	io->inject = 0;
+	io->inject_ns = 0;
+}
+
 static struct io_part *add_part(struct ublkd_io *pub, enum io_part_kind kind, unsigned file,
 				uint64_t file_offset)
 {
@@ -505,12 +524,9 @@ static struct io_part *add_part(struct ublkd_io *pub, enum io_part_kind kind, un
 		.kind = (uint8_t)kind,
 		.file = (uint8_t)file,
 		.file_offset = file_offset,
-		.inject = io->inject,
-		.delay = { .tv_sec = (long long)(io->inject_ns / 1000000000),
-			   .tv_nsec = (long long)(io->inject_ns % 1000000000) },
 	};
-	io->inject = 0;
-	io->inject_ns = 0;
+	if (io->inject || io->inject_ns)
+		take_fault(part);
 	return part;
 }
 

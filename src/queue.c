@@ -69,8 +69,3 @@ void queue_close(struct queue *queue)
 		munmap((void *)(uintptr_t)queue->descriptors, queue->descriptor_bytes);
 	queue->descriptors = NULL;
 }
-
-const struct ublk_io_desc *queue_descriptor(const struct queue *queue, uint16_t tag)
-{
-	return &queue->descriptors[tag];
-}

@@ -9,11 +9,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include <ublkd/ublk_abi.h>
+
 #include "buffer.h"
 #include "io.h"
 #include "util/mailbox.h"
-
-struct ublk_io_desc;
 
 /* When the commit is linked behind the backend's I/O. */
 enum link_mode {
@@ -82,6 +82,9 @@ int queue_open(struct queue *queue, const char **what);
 void queue_close(struct queue *queue);
 
 /* The kernel's descriptor of a tag, valid while the tag is in PROCESS. */
-const struct ublk_io_desc *queue_descriptor(const struct queue *queue, uint16_t tag);
+static inline const struct ublk_io_desc *queue_descriptor(const struct queue *queue, uint16_t tag)
+{
+	return &queue->descriptors[tag];
+}
 
 #endif

@@ -219,7 +219,7 @@ static void fetch_all(struct reactor *reactor)
 		struct queue *queue = reactor->queues[q];
 
 		for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
-			while (!ring_room(&reactor->ring) && !reactor->error)
+			while (!reactor->ring.room && !reactor->error)
 				wait_turn(reactor);
 			if (reactor->error)
 				return;

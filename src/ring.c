@@ -60,7 +60,7 @@ int ring_open(struct ring *ring, unsigned sqes, unsigned own, enum ring_mode mod
 {
 	int ret;
 
-	*ring = (struct ring){ .event_fd = -1, .sqes = sqes, .own = own };
+	*ring = (struct ring){ .event_fd = -1, .sqes = sqes, .room = sqes, .own = own };
 	if (mode == RING_AUTO) {
 		ret = -EINVAL;
 		for (mode = RING_DEFER; ret == -EINVAL && mode <= RING_PLAIN; mode++)
@@ -91,38 +91,6 @@ void ring_close(struct ring *ring)
 	ring->event_fd = -1;
 }
 
-unsigned ring_room(struct ring *ring)
-{
-	return ring->sqes - io_uring_sq_ready(&ring->uring);
-}
-
-/* The SQE at this index of the memory becomes the SQ's next entry. */
-static struct io_uring_sqe *queue_sqe(struct ring *ring, unsigned index)
-{
-	struct io_uring_sq *sq = &ring->uring.sq;
-	unsigned shift = ring->uring.flags & IORING_SETUP_SQE128 ? 1 : 0;
-	struct io_uring_sqe *sqe = &sq->sqes[index << shift];
-
-	assert(ring_room(ring));
-	sq->array[sq->sqe_tail++ & *sq->kring_mask] = index;
-	memset(sqe, 0, sizeof(*sqe));
-	return sqe;
-}
-
-struct io_uring_sqe *ring_sqe(struct ring *ring)
-{
-	unsigned index = ring->next;
-
-	ring->next = index + 1 < ring->sqes ? index + 1 : 0;
-	return queue_sqe(ring, index);
-}
-
-struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot)
-{
-	assert(slot < ring->own);
-	return queue_sqe(ring, ring->sqes + slot);
-}
-
 /*
  * The kernel adds work first and sets TASKRUN then. If we ran the work in
  * between, the flag stays behind with nothing to run, and no enter clears it:
@@ -144,6 +112,7 @@ int ring_submit(struct ring *ring)
 	ring->enters++;
 	clear_taskrun(ring);
 	ret = io_uring_submit_and_get_events(&ring->uring);
+	ring->room = ring->sqes - io_uring_sq_ready(&ring->uring);
 	return ret < 0 ? ret : 0;
 }
 
@@ -153,6 +122,7 @@ int ring_submit_and_wait(struct ring *ring)
 
 	ring->enters++;
 	ret = io_uring_submit_and_wait(&ring->uring, 1);
+	ring->room = ring->sqes - io_uring_sq_ready(&ring->uring);
 	return ret < 0 ? ret : 0;
 }
 

@@ -6,9 +6,11 @@
 #ifndef RING_H
 #define RING_H
 
+#include <assert.h>
 #include <liburing.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 /* How the kernel runs a request's completion work in the ring's thread. */
 enum ring_mode {
@@ -28,6 +30,7 @@ struct ring {
 	int event_fd;
 	unsigned sqes;       /* used in turn */
 	unsigned next;       /* of these */
+	unsigned room;       /* how many more can be queued before a submit */
 	unsigned own;        /* slots behind them, for ring_sqe_own() */
 	uint64_t enters;     /* system calls made to submit or to fetch completions */
 	uint64_t cqes;
@@ -43,10 +46,29 @@ int ring_open(struct ring *ring, unsigned sqes, unsigned own, enum ring_mode mod
 void ring_close(struct ring *ring);
 const char *ring_mode_name(enum ring_mode mode);
 
-/* Free SQEs. */
-unsigned ring_room(struct ring *ring);
+/* For the two below: the SQE at this index of the memory becomes the SQ's next entry. */
+static inline struct io_uring_sqe *ring_sqe_at(struct ring *ring, unsigned index)
+{
+	struct io_uring_sq *sq = &ring->uring.sq;
+	unsigned shift = ring->uring.flags & IORING_SETUP_SQE128 ? 1 : 0;
+	struct io_uring_sqe *sqe = &sq->sqes[index << shift];
+
+	assert(ring->room);
+	ring->room--;
+	sq->array[sq->sqe_tail++ & *sq->kring_mask] = index;
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
+
 /* A cleared SQE; there must be room. */
-struct io_uring_sqe *ring_sqe(struct ring *ring);
+static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
+{
+	unsigned index = ring->next;
+
+	ring->next = index + 1 < ring->sqes ? index + 1 : 0;
+	return ring_sqe_at(ring, index);
+}
+
 /*
  * The same in a slot, 0…own-1, that nobody else uses. For a URING_CMD behind
  * a link: io_uring of Linux 6.10 to 6.14 reads such a command from the SQE
@@ -55,7 +77,12 @@ struct io_uring_sqe *ring_sqe(struct ring *ring);
  * its place: another tag's command. The slot is free again when the chain
  * has posted its completion.
  */
-struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot);
+static inline struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot)
+{
+	assert(slot < ring->own);
+	return ring_sqe_at(ring, ring->sqes + slot);
+}
+
 /*
  * Hands the queued SQEs to the kernel and lets pending completion work run.
  * Does not wait. 0, or -errno: -EAGAIN, -EBUSY, -EINTR and -ENOMEM leave the

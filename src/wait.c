@@ -168,7 +168,7 @@ static void arm(struct reactor *reactor)
 {
 	struct io_uring_sqe *sqe;
 
-	while (ring_room(&reactor->ring) < 2 && !has_ended(reactor))
+	while (reactor->ring.room < 2 && !has_ended(reactor))
 		turn(reactor, false);
 	if (has_ended(reactor))
 		return;
@@ -206,7 +206,7 @@ static void take_poll_back(struct reactor *reactor)
 {
 	struct io_uring_sqe *sqe;
 
-	while (!ring_room(&reactor->ring) && !has_ended(reactor))
+	while (!reactor->ring.room && !has_ended(reactor))
 		turn(reactor, false);
 	if (!reactor->polled || has_ended(reactor))
 		return;

@@ -16,38 +16,15 @@ struct bench bench;
 
 /* ---- ring.h -------------------------------------------------------------- */
 
-unsigned ring_room(struct ring *ring)
-{
-	(void)ring;
-	return bench.room;
-}
-
-struct io_uring_sqe *ring_sqe(struct ring *ring)
-{
-	(void)ring;
-	assert_true(bench.room > 0);
-	assert_true(bench.nr_sqes < ARRAY_SIZE(bench.sqes));
-	bench.room--;
-	bench.own[bench.nr_sqes] = -1;
-	return &bench.sqes[bench.nr_sqes++];
-}
-
-struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot)
-{
-	assert_true(slot < ring->own);
-	ring_sqe(ring);
-	bench.own[bench.nr_sqes - 1] = (int)slot;
-	return &bench.sqes[bench.nr_sqes - 1];
-}
-
 int ring_submit(struct ring *ring)
 {
-	(void)ring;
+	unsigned queued = ring->uring.sq.sqe_tail;
+
 	/* What is submitted apart is not a chain. */
-	assert_false(bench.nr_sqes && bench.sqes[bench.nr_sqes - 1].flags & IOSQE_IO_LINK);
+	assert_false(queued && sqe_queued(queued - 1)->flags & IOSQE_IO_LINK);
 	bench.submits++;
 	if (!bench.submit_result)
-		bench.room = MAX(bench.room, bench.room_by_submit);
+		ring->room = MAX(ring->room, bench.room_by_submit);
 	return bench.submit_result;
 }
 
@@ -147,6 +124,19 @@ static void open_buffers(enum data_mode mode)
 				      BENCH_MAX_IO, pooled), 0);
 }
 
+/* One that nobody takes anything from. */
+static void open_ring(struct ring *ring)
+{
+	static unsigned mask = BENCH_SQES - 1;
+
+	ring->sqes = BENCH_SQES;
+	ring->own = BENCH_SLOTS;
+	ring->uring.sq.sqes = bench.sqes;
+	ring->uring.sq.array = bench.order;
+	ring->uring.sq.kring_mask = &mask;
+	ring->room = bench.room_by_submit = 64;
+}
+
 void bench_open(enum data_mode mode, enum link_mode link)
 {
 	static uint8_t zeros[REACTOR_ZEROS];
@@ -173,17 +163,16 @@ void bench_open(enum data_mode mode, enum link_mode link)
 	bench.queue.file_base = BENCH_FILE_BASE;
 	bench.queue.zero_file = BENCH_ZERO_FILE;
 	bench.queue.slot_base = BENCH_SLOT_BASE;
-	bench.reactor.ring.own = BENCH_SLOT_BASE + BENCH_DEPTH;
+	open_ring(&bench.reactor.ring);
 	bench.queue.descriptors = bench.descriptors;
 	bench.queue.ios = bench.ios;
-	bench.room = bench.room_by_submit = 64;
 	bench.serve = done_at_once;
 	open_buffers(mode);
 	for (uint16_t tag = 0; tag < BENCH_DEPTH; tag++) {
 		io_init(&bench.ios[tag], &bench.queue, tag);
 		io_fetch(&bench.ios[tag]);
 	}
-	bench.seen = bench.nr_sqes;
+	bench.seen = bench.reactor.ring.uring.sq.sqe_tail;
 }
 
 void bench_close(void)
@@ -193,18 +182,26 @@ void bench_close(void)
 
 unsigned sqes_left(void)
 {
-	return bench.nr_sqes - bench.seen;
+	return bench.reactor.ring.uring.sq.sqe_tail - bench.seen;
+}
+
+const struct io_uring_sqe *sqe_queued(unsigned n)
+{
+	assert_true(n < BENCH_SQES);
+	return &bench.sqes[bench.order[n]];
 }
 
 const struct io_uring_sqe *next_sqe(void)
 {
 	assert_true(sqes_left() > 0);
-	return &bench.sqes[bench.seen++];
+	return sqe_queued(bench.seen++);
 }
 
 int own_slot(const struct io_uring_sqe *sqe)
 {
-	return bench.own[sqe - bench.sqes];
+	ptrdiff_t index = sqe - bench.sqes;
+
+	return index < BENCH_SQES ? -1 : (int)index - BENCH_SQES;
 }
 
 const struct ublk_io_cmd *command_of(const struct io_uring_sqe *sqe)

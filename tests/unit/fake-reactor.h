@@ -21,6 +21,8 @@
 #define BENCH_ZERO_FILE 8
 #define BENCH_SLOT_BASE 40
 #define BENCH_POOL 2
+#define BENCH_SQES 512
+#define BENCH_SLOTS (BENCH_SLOT_BASE + BENCH_DEPTH)
 
 struct bench {
 	struct ublkd_backend backend;
@@ -32,13 +34,12 @@ struct bench {
 	struct io ios[BENCH_DEPTH];
 
 	/* The ring. */
-	unsigned room;             /* SQEs that still can be queued */
-	unsigned room_by_submit;   /* what a submit that succeeds makes of it */
+	struct io_uring_sqe sqes[BENCH_SQES + BENCH_SLOTS];
+	unsigned order[BENCH_SQES]; /* the index of each that was ever queued */
+	unsigned seen;
+	unsigned room_by_submit;   /* what a submit that succeeds makes of ring.room */
 	int submit_result;
 	unsigned submits;
-	struct io_uring_sqe sqes[512]; /* all that were ever queued */
-	int own[512];              /* the slot of each that has one, or -1 */
-	unsigned nr_sqes, seen;
 
 	/* The backend's submit(), and what it was given last. */
 	int (*serve)(struct ublkd_io *io);
@@ -62,6 +63,8 @@ extern struct bench bench;
 void bench_open(enum data_mode mode, enum link_mode link);
 void bench_close(void);
 
+/* The n-th SQE that was queued, from 0 on. */
+const struct io_uring_sqe *sqe_queued(unsigned n);
 /* The next SQE that was queued since the last call; fails where there is none. */
 const struct io_uring_sqe *next_sqe(void);
 /* The slot of the SQE that next_sqe() gave, -1: none. */

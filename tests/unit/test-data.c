@@ -116,12 +116,12 @@ static void a_fetch_names_the_slot_and_no_memory(void **state)
 	const struct way *way = *state;
 
 	for (unsigned tag = 0; tag < BENCH_DEPTH; tag++) {
-		const struct io_uring_sqe *sqe = &bench.sqes[tag];
+		const struct io_uring_sqe *sqe = sqe_queued(tag);
 
 		is_command(sqe, UBLK_IO_FETCH_REQ, tag, 0, NULL);
 		assert_int_equal(sqe->addr, way->mode == DATA_ZERO_COPY ? (40 + tag) | 1 << 16 : 0);
 	}
-	assert_int_equal(bench.nr_sqes, BENCH_DEPTH);
+	assert_int_equal(bench.reactor.ring.uring.sq.sqe_tail, BENCH_DEPTH);
 }
 
 static void io_goes_between_the_file_and_the_requests_pages(void **state)
@@ -444,7 +444,7 @@ static void an_end_that_the_driver_refuses_ends_the_reactor(void **state)
 static void without_room_a_registration_waits(void **state)
 {
 	(void)state;
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	is_waiting(0);
 	reactor_turn();
@@ -461,7 +461,7 @@ static void without_room_what_is_registered_waits_for_the_backend(void **state)
 	(void)state;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	sqe = registers(0);
-	bench.room = bench.room_by_submit = IO_SQES - 1;
+	bench.reactor.ring.room = bench.room_by_submit = IO_SQES - 1;
 	registered(sqe, 0);
 	is_waiting(0);
 	assert_int_equal(bench.served, 0);
@@ -482,7 +482,7 @@ static void the_end_and_the_commit_wait_for_room_together(void **state)
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	registered(registers(0), 0);
 	sqe = next_sqe();
-	bench.room = bench.room_by_submit = 1;
+	bench.reactor.ring.room = bench.room_by_submit = 1;
 	complete(sqe, 4096);
 	is_waiting(0);
 	reactor_turn();
@@ -508,11 +508,11 @@ static void the_room_that_is_reserved_is_enough(void **state)
 	(void)state;
 	bench.serve = use_all_there_is;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
-	bench.room = IO_SQES;
+	bench.reactor.ring.room = IO_SQES;
 	bench.room_by_submit = 0;
 	registered(registers(0), 0);
 	assert_int_equal(sqes_left(), UBLKD_SQES_PER_IO + 2);
-	assert_true(bench.room >= 2);
+	assert_true(bench.reactor.ring.room >= 2);
 	assert_int_equal(bench.submits, 0);
 }
 

@@ -68,11 +68,11 @@ static void a_fetch_names_queue_tag_and_buffer(void **state)
 {
 	(void)state;
 	for (unsigned tag = 0; tag < BENCH_DEPTH; tag++) {
-		is_command(&bench.sqes[tag], UBLK_IO_FETCH_REQ, tag, 0,
+		is_command(sqe_queued(tag), UBLK_IO_FETCH_REQ, tag, 0,
 			   bench.queue.buffers.memory + tag * BENCH_MAX_IO);
 		assert_int_equal(bench.ios[tag].state, IO_FETCH);
 	}
-	assert_int_equal(bench.nr_sqes, BENCH_DEPTH);
+	assert_int_equal(bench.reactor.ring.uring.sq.sqe_tail, BENCH_DEPTH);
 }
 
 static void a_request_reaches_the_backend_as_the_driver_described_it(void **state)
@@ -214,11 +214,11 @@ static void a_read_moves_the_range_between_file_and_buffer(void **state)
 	(void)state;
 	bench.serve = use_ring;
 	arrive(3, UBLK_IO_OP_READ | UBLK_IO_F_FUA, 8, 16);
-	assert_int_equal(bench.sqes[bench.seen].rw_flags, 0);
+	assert_int_equal(sqe_queued(bench.seen)->rw_flags, 0);
 	is_rw(next_sqe(), IORING_OP_READ, 1, 4096 + 4096, bench.ios[3].buffer, 8192);
 	assert_int_equal(bench.ios[3].state, IO_PROCESS);
 	assert_int_equal(sqes_left(), 0);
-	complete(&bench.sqes[bench.seen - 1], 8192);
+	complete(sqe_queued(bench.seen - 1), 8192);
 	commits(3, 8192);
 }
 
@@ -494,7 +494,7 @@ static void an_interrupted_sync_is_repeated(void **state)
 	bench.serve = use_ring;
 	arrive(0, UBLK_IO_OP_FLUSH, 0, 0);
 	complete(next_sqe(), -EINTR);
-	assert_int_equal(bench.sqes[bench.seen].opcode, IORING_OP_FSYNC);
+	assert_int_equal(sqe_queued(bench.seen)->opcode, IORING_OP_FSYNC);
 	complete(next_sqe(), 0);
 	commits(0, 0);
 }
@@ -579,7 +579,7 @@ static void a_kept_request_is_committed_when_it_is_completed(void **state)
 static void a_full_ring_is_submitted_before_anybody_waits(void **state)
 {
 	(void)state;
-	bench.room = 0;
+	bench.reactor.ring.room = 0;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	assert_int_equal(bench.submits, 1);
 	assert_int_equal(bench.nr_parked, 0);
@@ -602,7 +602,7 @@ static void without_room_the_backend_is_not_asked_yet(void **state)
 {
 	(void)state;
 	bench.serve = use_ring;
-	bench.room = bench.room_by_submit = IO_SQES - 1;
+	bench.reactor.ring.room = bench.room_by_submit = IO_SQES - 1;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	is_waiting(0);
 	assert_int_equal(bench.served, 0);
@@ -625,7 +625,7 @@ static void without_room_a_continuation_waits(void **state)
 	bench.serve = use_ring;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	sqe = next_sqe();
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	complete(sqe, 1024);
 	is_waiting(0);
 	reactor_turn();
@@ -634,7 +634,7 @@ static void without_room_a_continuation_waits(void **state)
 	reactor_turn();
 	sqe = next_sqe();
 	is_rw(sqe, IORING_OP_READ, 1, 4096 + 1024, buffer + 1024, 3072);
-	bench.room = 1;
+	bench.reactor.ring.room = 1;
 	complete(sqe, 3072);
 	commits(0, 4096);
 }
@@ -648,16 +648,16 @@ static void two_continuations_wait_as_one_request(void **state)
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	first = next_sqe();
 	second = next_sqe();
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	complete(first, 512);
 	complete(second, 1024);
 	is_waiting(0);
 	/* One at a time, as there is room. */
-	bench.room = 1;
+	bench.reactor.ring.room = 1;
 	reactor_turn();
 	first = next_sqe();
 	is_waiting(0);
-	bench.room = 8;
+	bench.reactor.ring.room = 8;
 	reactor_turn();
 	second = next_sqe();
 	assert_int_equal(sqes_left(), 0);
@@ -677,7 +677,7 @@ static void a_part_may_fail_while_the_other_waits(void **state)
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	first = next_sqe();
 	second = next_sqe();
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	complete(first, 512);
 	complete(second, -EIO);
 	is_waiting(0);
@@ -695,7 +695,7 @@ static void without_room_a_commit_waits_with_its_result(void **state)
 	bench.serve = keep;
 	for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
 		arrive(0, UBLK_IO_OP_WRITE, 0, 8);
-		bench.room = bench.room_by_submit = 0;
+		bench.reactor.ring.room = bench.room_by_submit = 0;
 		ublkd_complete(bench.request, results[i]);
 		is_waiting(0);
 		reactor_turn();
@@ -709,7 +709,7 @@ static void without_room_a_commit_waits_with_its_result(void **state)
 static void a_submit_that_fails_makes_no_room(void **state)
 {
 	(void)state;
-	bench.room = 0;
+	bench.reactor.ring.room = 0;
 	bench.submit_result = -EBUSY;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	is_waiting(0);
@@ -732,7 +732,7 @@ static void a_fetch_brings_no_buffer(void **state)
 {
 	(void)state;
 	for (unsigned tag = 0; tag < BENCH_DEPTH; tag++)
-		is_command(&bench.sqes[tag], UBLK_IO_FETCH_REQ, tag, 0, NULL);
+		is_command(sqe_queued(tag), UBLK_IO_FETCH_REQ, tag, 0, NULL);
 }
 
 static void a_writes_data_is_asked_for_before_it_is_served(void **state)
@@ -774,7 +774,7 @@ static void even_a_read_that_never_had_a_buffer_commits_an_address(void **state)
 	arrive(0, UBLK_IO_OP_READ, 0, SECTORS_MAX + 1);
 	assert_int_equal(bench.served, 0);
 	assert_null(bench.ios[0].buffer);
-	assert_true(command_of(&bench.sqes[bench.seen])->addr != 0);
+	assert_true(command_of(sqe_queued(bench.seen))->addr != 0);
 	commits(0, -EINVAL);
 	assert_int_equal(bench.queue.buffers.nr_returned, 0);
 }
@@ -876,7 +876,7 @@ static void without_room_the_data_is_asked_for_later_with_the_same_buffer(void *
 	const void *buffer;
 
 	(void)state;
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	want_data(0, 8);
 	is_waiting(0);
 	buffer = bench.ios[0].buffer;
@@ -914,7 +914,7 @@ static void a_draining_reactor_fails_what_arrives(void **state)
 static void a_draining_reactor_fails_what_waited(void **state)
 {
 	(void)state;
-	bench.room = bench.room_by_submit = 2;
+	bench.reactor.ring.room = bench.room_by_submit = 2;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	is_waiting(0);
 	bench.reactor.draining = true;
@@ -956,7 +956,7 @@ static void a_draining_reactor_does_not_continue_what_waited_for_room(void **sta
 	bench.serve = use_ring;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	sqe = next_sqe();
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	complete(sqe, 1024);
 	bench.reactor.draining = true;
 	bench.room_by_submit = 8;
@@ -1073,8 +1073,8 @@ static void a_part_ends_twice(void *arg)
 	(void)arg;
 	bench.serve = use_both_files;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
-	complete(&bench.sqes[bench.seen], 4096);
-	complete(&bench.sqes[bench.seen], 4096);
+	complete(sqe_queued(bench.seen), 4096);
+	complete(sqe_queued(bench.seen), 4096);
 }
 
 static int count_too_many(struct ublkd_io *io)

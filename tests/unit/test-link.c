@@ -237,7 +237,7 @@ static void an_error_that_may_pass_is_tried_again_unlinked(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
 		arrive(0, UBLK_IO_OP_WRITE, 8, 8);
 		complete(linked(0, 4096), errors[i]);
-		is_rw(&bench.sqes[bench.seen], IORING_OP_WRITE, 1, 8192, bench.ios[0].buffer, 4096);
+		is_rw(sqe_queued(bench.seen), IORING_OP_WRITE, 1, 8192, bench.ios[0].buffer, 4096);
 		complete(alone(0), 4096);
 		commits(0, 4096);
 		arrive(0, UBLK_IO_OP_FLUSH, 0, 0);
@@ -406,7 +406,7 @@ static void what_a_link_has_done_is_not_cancelled(void **state)
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	linked(0, 4096);
 	/* The next request waits before the backend has seen it. */
-	bench.room = bench.room_by_submit = IO_SQES - 1;
+	bench.reactor.ring.room = bench.room_by_submit = IO_SQES - 1;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	is_waiting(0);
 	io_cancel(&bench.ios[0]);
@@ -446,11 +446,11 @@ static void two_ends_of_a_link_are_asserted(void **state)
 static void a_pair_is_never_split(void **state)
 {
 	(void)state;
-	bench.room = 1;
+	bench.reactor.ring.room = 1;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	assert_int_equal(bench.submits, 1);
 	linked(0, 4096);
-	bench.room = bench.room_by_submit = IO_SQES - 1;
+	bench.reactor.ring.room = bench.room_by_submit = IO_SQES - 1;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	is_waiting(0);
 	assert_int_equal(bench.served, 1);
@@ -458,7 +458,7 @@ static void a_pair_is_never_split(void **state)
 	reactor_turn();
 	linked(0, 4096);
 	bench.submits = 0;
-	bench.room = IO_SQES;
+	bench.reactor.ring.room = IO_SQES;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	linked(0, 4096);
 	assert_int_equal(bench.submits, 0);
@@ -472,7 +472,7 @@ static void a_broken_link_waits_for_room(void **state)
 	(void)state;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	head = linked(0, 4096);
-	bench.room = bench.room_by_submit = 0;
+	bench.reactor.ring.room = bench.room_by_submit = 0;
 	complete(head, 512);
 	is_waiting(0);
 	bench.room_by_submit = 1;
@@ -610,7 +610,7 @@ static void a_delay_that_is_cancelled_leaves_the_io(void **state)
 	is_delay(delay, 0, 0, 1000);
 	alone(0);
 	complete(delay, -ECANCELED);
-	is_rw(&bench.sqes[bench.seen], IORING_OP_READ, 1, 4096, bench.ios[0].buffer, 4096);
+	is_rw(sqe_queued(bench.seen), IORING_OP_READ, 1, 4096, bench.ios[0].buffer, 4096);
 	complete(alone(0), 4096);
 	commits(0, 4096);
 }
@@ -642,7 +642,7 @@ static void an_injected_error_that_may_pass_is_followed_by_the_io(void **state)
 	inject_next(0, -EAGAIN);
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	complete(next_sqe(), -EBADF);
-	is_rw(&bench.sqes[bench.seen], IORING_OP_WRITE, 1, 4096, bench.ios[0].buffer, 4096);
+	is_rw(sqe_queued(bench.seen), IORING_OP_WRITE, 1, 4096, bench.ios[0].buffer, 4096);
 	complete(alone(0), 4096);
 	commits(0, 4096);
 }
@@ -684,7 +684,7 @@ static void a_short_result_may_be_shorter_than_the_injected(void **state)
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	complete(next_sqe(), 100);
 	next_sqe(); /* is cancelled and posts nothing */
-	assert_int_equal(bench.sqes[bench.seen].off, 4096 + 100);
+	assert_int_equal(sqe_queued(bench.seen)->off, 4096 + 100);
 	complete(alone(0), 3996);
 	commits(0, 4096);
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
@@ -731,10 +731,10 @@ static void faults_are_linked_as_well(void **state)
 
 	(void)state;
 	inject_next(2000000000, 512);
-	bench.room = IO_SQES;
+	bench.reactor.ring.room = IO_SQES;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	is_delay(next_sqe(), 0, 2, 0);
-	assert_int_equal(bench.sqes[bench.seen].len, 512);
+	assert_int_equal(sqe_queued(bench.seen)->len, 512);
 	assert_int_equal(next_sqe()->flags, IOSQE_FIXED_FILE | IN_CHAIN);
 	failure = next_sqe();
 	is_failure(failure, 0, IN_CHAIN);
@@ -744,7 +744,7 @@ static void faults_are_linked_as_well(void **state)
 	assert_int_equal(bench.ios[0].state, IO_LINKED);
 	complete(failure, -EBADF);
 	assert_int_equal(bench.queue.stats.broken, 1);
-	assert_int_equal(bench.sqes[bench.seen].off, 4096 + 512);
+	assert_int_equal(sqe_queued(bench.seen)->off, 4096 + 512);
 	complete(alone(0), 3584);
 	commits(0, 4096);
 }
@@ -792,7 +792,7 @@ static void a_delayed_discard_has_its_own_sqe(void **state)
 	assert_int_equal(own_slot(discard), BENCH_SLOT_BASE + 2);
 	complete(discard, 0);
 	commits(2, 0);
-	assert_int_equal(own_slot(&bench.sqes[bench.seen - 1]), -1);
+	assert_int_equal(own_slot(sqe_queued(bench.seen - 1)), -1);
 }
 
 /* Then it has no slots of SQEs either. */
@@ -812,7 +812,7 @@ static void an_injected_eopnotsupp_makes_zeros_be_written(void **state)
 	below = allocate;
 	arrive(0, UBLK_IO_OP_WRITE_ZEROES, 8, 8);
 	complete(next_sqe(), -EBADF);
-	is_rw(&bench.sqes[bench.seen], IORING_OP_WRITE, 1, 4096 + 1024, bench.reactor.zeros, 4096);
+	is_rw(sqe_queued(bench.seen), IORING_OP_WRITE, 1, 4096 + 1024, bench.reactor.zeros, 4096);
 	complete(alone(0), 4096);
 	commits(0, 0);
 }
