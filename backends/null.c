@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Reads zeros, forgets writes: for measuring everything but a backend. */
+/* Reads zeros, or nothing at all, and forgets writes: for measuring everything but a backend. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -9,12 +9,16 @@
 
 struct null_config {
 	uint64_t size;
+	bool zeros;
 };
 
 static const struct ublkd_option null_options[] = {
 	{ .name = "size", .type = UBLKD_OPT_SIZE, .offset = offsetof(struct null_config, size),
 	  .min = 512, .max = UINT64_C(1) << 62, .required = true, .arg = "SIZE",
 	  .help = "size of the device" },
+	{ .name = "zeros", .type = UBLKD_OPT_BOOL, .offset = offsetof(struct null_config, zeros),
+	  .preset = "yes", .arg = "BOOL",
+	  .help = "read zeros; no: leave in a read's memory whatever is there" },
 	{ 0 },
 };
 
@@ -31,6 +35,7 @@ static int null_open(struct ublkd_target *target, const void *config, const stru
 	}
 	target->nr_files = 1;
 	target->ring_only = true;
+	target->leaves_reads = !c->zeros;
 	target->size = c->size;
 	target->discard_granularity = 512;
 	target->write_zeroes = true;
@@ -44,8 +49,7 @@ static void null_close(struct ublkd_target *target)
 
 static int null_submit(struct ublkd_target *target, struct ublkd_io *io)
 {
-	(void)target;
-	if (io->op != UBLKD_OP_READ)
+	if (io->op != UBLKD_OP_READ || target->leaves_reads)
 		return UBLKD_DONE;
 	if (!io->data)
 		return ublkd_ring_rw(io, 0, 0);

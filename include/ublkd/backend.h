@@ -110,6 +110,7 @@ struct ublkd_target {
 	uint32_t dio_align;           /* ring I/O must start and end at a multiple; 0: any */
 	uint32_t dma_align;           /* and its memory at a multiple, up to 4096; 0: any */
 	bool ring_only;               /* data moves through the ring helpers alone */
+	bool leaves_reads;            /* a READ may be done without its bytes: what was there stays */
 	bool read_only;
 	bool rotational;
 	bool volatile_cache;          /* a completed write may be lost until FLUSH */
@@ -165,7 +166,8 @@ struct ublkd_backend {
 	 * reactor; must not block. Starts one request. Returns
 	 *   > 0         SQEs queued by the helpers below; the core waits for them,
 	 *               continues short ones and completes the request,
-	 *   UBLKD_DONE  everything is done (READ: every byte of data is set),
+	 *   UBLKD_DONE  everything is done (READ: every byte of data is set,
+	 *               but see leaves_reads),
 	 *   UBLKD_KEPT  the backend calls ublkd_complete() later, once,
 	 *   -errno      nothing was started; the core fails the request.
 	 * Is asked only for what the target's fields promise.

@@ -8,7 +8,7 @@
 #include "backend.h"
 #include "option.h"
 
-static struct ublkd_target *open_null(const char *size)
+static struct ublkd_target *open_null_with(const char *size, const char *zeros)
 {
 	const struct ublkd_backend *null = backend_find("null");
 	const struct ublkd_wish wish = { 0 };
@@ -20,10 +20,18 @@ static struct ublkd_target *open_null(const char *size)
 	config = calloc(1, null->config_size);
 	options_init(&options, null->options, config);
 	assert_int_equal(options_set(&options, option_find(null->options, "size", 4), size), 0);
+	if (zeros)
+		assert_int_equal(options_set(&options, option_find(null->options, "zeros", 5),
+					     zeros), 0);
 	assert_int_equal(options_check(&options, "null"), 0);
 	assert_int_equal(backend_open(&target, null, config, &wish, NULL), 0);
 	free(config);
 	return target;
+}
+
+static struct ublkd_target *open_null(const char *size)
+{
+	return open_null_with(size, NULL);
 }
 
 static void it_has_the_size_that_is_asked(void **state)
@@ -72,6 +80,22 @@ static void reads_are_zeros_whatever_was_written(void **state)
 	backend_close(target, true);
 }
 
+static void without_zeros_reads_are_left_alone(void **state)
+{
+	struct ublkd_target *target = open_null_with("1M", "no");
+	uint8_t data[512];
+	struct ublkd_io io = { .op = UBLKD_OP_READ, .length = sizeof(data), .data = data };
+
+	(void)state;
+	memset(data, 'x', sizeof(data));
+	assert_int_equal(target->ops->submit(target, &io), UBLKD_DONE);
+	assert_int_equal(data[0], 'x');
+	assert_int_equal(data[511], 'x');
+	io.data = NULL;
+	assert_int_equal(target->ops->submit(target, &io), UBLKD_DONE);
+	backend_close(target, true);
+}
+
 static void everything_else_is_done_at_once(void **state)
 {
 	struct ublkd_target *target = open_null("1M");
@@ -91,6 +115,7 @@ int main(void)
 		cmocka_unit_test(it_has_the_size_that_is_asked),
 		cmocka_unit_test(the_size_is_required),
 		cmocka_unit_test(reads_are_zeros_whatever_was_written),
+		cmocka_unit_test(without_zeros_reads_are_left_alone),
 		cmocka_unit_test(everything_else_is_done_at_once),
 	};
 
