@@ -637,6 +637,7 @@ static void count(struct io *io)
 {
 	struct queue_stats *stats = &io->queue->stats;
 
+	io->queue->reactor->arrived++;
 	if (!io->served++)
 		stats->tags_served++;
 	if (++stats->in_flight > stats->max_in_flight)

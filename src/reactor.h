@@ -60,7 +60,8 @@ struct reactor {
 	bool loop_ready;        /* as one of them has something */
 	bool quiet;             /* nothing came since the last tick */
 	uint64_t tick_cqes;     /* ring.cqes then */
-	uint64_t arrived;       /* requests, all in all */
+	uint64_t arrived;       /* requests, all in all; counted by io.c */
+	uint64_t arrivals;      /* turns that brought any */
 	struct slice slice;
 
 	/* Written before started or ended is posted, read when it is delivered. */

@@ -32,7 +32,7 @@ const char *ring_mode_name(enum ring_mode mode)
 
 /*
  * By hand, as io_uring_queue_init_params() of newer liburing does without the
- * SQ's index array where the kernel can; queue_sqe() needs it. Older ones set
+ * SQ's index array where the kernel can; ring_sqe_at() needs it. Older ones set
  * the descriptors and flags themselves.
  */
 static int open_uring(struct ring *ring, unsigned sqes, enum ring_mode mode, unsigned extra_flags)

@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "util/macros.h"
+
 /* The shortest that the kernel takes (__setparam_fair() of kernel/sched/fair.c). */
 #define SHORT_NS 100000u
 /* A look at fewer would be a guess. */
@@ -47,33 +49,33 @@ static void set(struct slice *slice, bool to_short)
 	slice->adapts = false;
 }
 
-bool slice_next(struct slice *slice, uint64_t requests, uint64_t sleeps)
+bool slice_next(struct slice *slice, uint64_t requests, uint64_t asleep)
 {
-	uint64_t came = requests - slice->requests, slept = sleeps - slice->sleeps;
-
-	if (came < REQUESTS_TO_LOOK_AT)
-		return slice->is_short;
-	slice->requests = requests;
-	slice->sleeps = sleeps;
 	if (!slice->is_short) {
 		slice->looks_left = LOOKS_BETWEEN_TRIALS;
-		return slept >= came - came / 8;
+		return asleep >= requests - requests / 8;
 	}
 	/* Not even the short slice keeps them apart. */
-	if (slept < came - came / 64)
+	if (asleep < requests - requests / 64)
 		return false;
 	return --slice->looks_left > 0;
 }
 
-void slice_adapt(struct slice *slice, uint64_t requests)
+void slice_adapt(struct slice *slice, uint64_t requests, uint64_t arrivals)
 {
+	uint64_t came = requests - slice->requests, times = arrivals - slice->arrivals, slept;
 	struct rusage usage;
 	bool next;
 
-	if (!slice->adapts || requests - slice->requests < REQUESTS_TO_LOOK_AT)
+	if (!slice->adapts || came < REQUESTS_TO_LOOK_AT)
 		return;
 	getrusage(RUSAGE_THREAD, &usage);
-	next = slice_next(slice, requests, (uint64_t)usage.ru_nvcsw);
+	slept = (uint64_t)usage.ru_nvcsw - slice->sleeps;
+	slice->requests = requests;
+	slice->arrivals = arrivals;
+	slice->sleeps = (uint64_t)usage.ru_nvcsw;
+	/* It also sleeps until a backing's I/O is done, and requests come without a sleep. */
+	next = slice_next(slice, came, MIN(slept, times));
 	if (next != slice->is_short)
 		set(slice, next);
 }

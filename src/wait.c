@@ -47,7 +47,6 @@ static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
 		return;
 	switch (dispatch_kind(cqe->user_data)) {
 	case DISPATCH_IO:
-		reactor->arrived++;
 		io_command_done(whose, cqe->res);
 		break;
 	case DISPATCH_PART:
@@ -148,8 +147,12 @@ static void enter(struct reactor *reactor, bool wait)
 
 static void turn(struct reactor *reactor, bool wait)
 {
+	uint64_t arrived = reactor->arrived;
+
 	enter(reactor, wait && !others_wait(reactor));
 	reap(reactor);
+	if (reactor->arrived != arrived)
+		reactor->arrivals++;
 }
 
 void wait_turn(struct reactor *reactor)
@@ -198,7 +201,7 @@ static void pass(struct reactor *reactor)
 	if (reactor->loop_ready)
 		ev_run(reactor->loop, EVRUN_NOWAIT);
 	reactor->loop_due = reactor->loop_ready = false;
-	slice_adapt(&reactor->slice, reactor->arrived);
+	slice_adapt(&reactor->slice, reactor->arrived, reactor->arrivals);
 }
 
 /* While the thread rests, a poll would add to the ring what it reports. */

@@ -69,7 +69,7 @@ static void waits_for_the_scan(void)
 	control_begin(&d, UBLK_CMD_START_DEV, NULL, 0, (uint64_t)getpid());
 	if (!next(&d, &event, 8000))
 		give_up("no read at all");
-	if (control_end(&d, 500)) {
+	if (control_end(&d, 2000)) {
 		say(NOT_OFFERED);
 		d.silent = false;
 		serve(&d, &event);

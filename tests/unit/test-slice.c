@@ -14,8 +14,7 @@
 /* So many requests more, of which so many found the thread asleep. */
 static bool look(struct slice *slice, uint64_t requests, uint64_t asleep)
 {
-	slice->is_short =
-		slice_next(slice, slice->requests + requests, slice->sleeps + asleep);
+	slice->is_short = slice_next(slice, requests, asleep);
 	return slice->is_short;
 }
 
@@ -61,59 +60,65 @@ static void the_usual_one_is_tried_again(void **state)
 	assert_false(look(&slice, LOOK, LOOK / 2));
 }
 
-static void few_requests_decide_nothing(void **state)
-{
-	struct slice slice = { .adapts = true };
+/* ---- on this thread ------------------------------------------------------ */
 
-	(void)state;
-	assert_false(look(&slice, 5, 5));
-	assert_true(look(&slice, LOOK, LOOK));
-	for (unsigned i = 0; i < 200; i++)
-		assert_true(slice_next(&slice, slice.requests + 5, slice.sleeps));
-}
-
+/* 0: cannot be had. */
 static uint64_t slice_of_this_thread(void)
 {
 	struct sched_attr attr = { 0 };
 
-	assert_int_equal(syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0), 0);
-	return attr.sched_runtime;
+	return syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) ? 0 : attr.sched_runtime;
 }
 
-static void sleep_for_each(struct slice *slice, uint64_t *requests)
+static uint64_t requests, arrivals;
+
+/* So many requests, for each of which the thread sleeps, arrive so often. */
+static void serve(struct slice *slice, unsigned count, unsigned times)
 {
-	for (unsigned i = 0; i < LOOK; i++)
+	for (unsigned i = 0; i < count; i++)
 		usleep(1);
-	*requests += LOOK;
-	slice_adapt(slice, *requests);
+	requests += count;
+	arrivals += times;
+	slice_adapt(slice, requests, arrivals);
 }
 
 static void the_thread_gets_it_and_gives_it_back(void **state)
 {
-	uint64_t usual = slice_of_this_thread(), requests = 0;
+	uint64_t usual = slice_of_this_thread();
 	struct slice slice;
 
 	(void)state;
 	slice_open(&slice, true);
+	serve(&slice, LOOK, LOOK);
 	if (!slice.adapts)
 		skip();
-	sleep_for_each(&slice, &requests);
 	assert_true(slice.is_short);
 	assert_true(slice_of_this_thread() < usual);
-	requests += LOOK;
-	slice_adapt(&slice, requests);
+	/* All at once, and then sleeps that are not for requests. */
+	serve(&slice, LOOK, 1);
 	assert_false(slice.is_short);
 	assert_int_equal(slice_of_this_thread(), usual);
 }
 
+static void few_requests_decide_nothing(void **state)
+{
+	struct slice slice;
+
+	(void)state;
+	slice_open(&slice, true);
+	for (unsigned i = 0; i < 3; i++)
+		serve(&slice, 5, 5);
+	assert_false(slice.is_short);
+}
+
 static void it_is_left_alone_when_told_so(void **state)
 {
-	uint64_t usual = slice_of_this_thread(), requests = 0;
+	uint64_t usual = slice_of_this_thread();
 	struct slice slice;
 
 	(void)state;
 	slice_open(&slice, false);
-	sleep_for_each(&slice, &requests);
+	serve(&slice, LOOK, LOOK);
 	assert_int_equal(slice_of_this_thread(), usual);
 }
 
@@ -124,8 +129,8 @@ int main(void)
 		cmocka_unit_test(requests_that_come_together_leave_it_as_it_is),
 		cmocka_unit_test(a_few_that_come_together_end_the_short_one),
 		cmocka_unit_test(the_usual_one_is_tried_again),
-		cmocka_unit_test(few_requests_decide_nothing),
 		cmocka_unit_test(the_thread_gets_it_and_gives_it_back),
+		cmocka_unit_test(few_requests_decide_nothing),
 		cmocka_unit_test(it_is_left_alone_when_told_so),
 	};
 
