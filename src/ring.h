@@ -99,8 +99,8 @@ bool ring_has_work(struct ring *ring);
 /*
  * Whether new completions make the eventfd readable; at first they do. 0 or
  * -errno (ENOMEM), which leaves it as it was. A system call: a mere flag for
- * the kernel (io_uring_cq_eventfd_toggle) costs 1 % of every I/O's CPU, as the
- * kernel gets as far as the eventfd several times for each.
+ * the kernel (io_uring_cq_eventfd_toggle) costs 1 % of the CPU of each I/O at
+ * depth 1, as the kernel gets as far as the eventfd several times for it.
  */
 int ring_notify(struct ring *ring, bool on);
 
