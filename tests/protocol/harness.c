@@ -393,32 +393,31 @@ static void set_sys_admin(bool on)
 		give_up("capset: %s", strerror(errno));
 }
 
+static void submit_ring(struct io_uring *ring)
+{
+	int ret = io_uring_submit(ring);
+
+	if (ret < 0)
+		give_up("submit: %s", result_name(ret));
+}
+
 /*
  * What a thread without privilege fetches is not scanned for partitions, so
  * that on every kernel a device that was started is quiet.
  */
 void submit_quietly(struct io_uring *ring)
 {
-	int ret;
-
 	set_sys_admin(false);
-	ret = io_uring_submit(ring);
+	submit_ring(ring);
 	set_sys_admin(true);
-	if (ret < 0)
-		give_up("submit: %s", result_name(ret));
 }
 
 void submit(struct device *d)
 {
-	int ret;
-
-	if (!d->scanned) {
+	if (d->scanned)
+		submit_ring(&d->ring);
+	else
 		submit_quietly(&d->ring);
-		return;
-	}
-	ret = io_uring_submit(&d->ring);
-	if (ret < 0)
-		give_up("submit: %s", result_name(ret));
 }
 
 static bool take(struct io_uring *ring, struct event *event, int ms)
