@@ -151,7 +151,8 @@ static void memory_that_cannot_be_had_is_an_error(void **state)
 	struct buffers buffers;
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 1, (size_t)1 << 62, true), -ENOMEM);
+	/* Which error is the kernel's affair: ENOMEM, or EINVAL of what stands in for it (valgrind). */
+	assert_true(buffers_open(&buffers, 1, (size_t)1 << 62, true) < 0);
 	assert_null(buffers.memory);
 	assert_null(buffers.free);
 }

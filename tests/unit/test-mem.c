@@ -309,12 +309,13 @@ static void a_large_sparse_memory_takes_what_is_written(void **state)
 {
 	(void)state;
 	target = NULL;
-	assert_int_equal(open_mem(&target, "64G", NULL, NULL), 0);
-	write_bytes((UINT64_C(64) << 30) - 512, 512, 'e');
+	/* No larger than valgrind has room for. */
+	assert_int_equal(open_mem(&target, "16G", NULL, NULL), 0);
+	write_bytes((UINT64_C(16) << 30) - 512, 512, 'e');
 	write_bytes((UINT64_C(5) << 30) + 512, 1024, 'm');
 	reads_as((UINT64_C(5) << 30), 512, 0);
 	reads_as((UINT64_C(5) << 30) + 512, 1024, 'm');
-	reads_as((UINT64_C(64) << 30) - 512, 512, 'e');
+	reads_as((UINT64_C(16) << 30) - 512, 512, 'e');
 	assert_int_equal(memory_used(), 2 * PAGE);
 }
 
