@@ -16,7 +16,7 @@ static const char *const data_names[] = { "auto", "zero-copy", "register", "copy
 					  "user-copy", NULL };
 static const char *const link_names[] = { "auto", "no", "yes", NULL };
 static const char *const ring_names[] = { "auto", "defer", "coop", "plain", NULL };
-static const char *const slice_names[] = { "auto", "usual", NULL };
+static const char *const schedule_names[] = { "auto", "usual", NULL };
 static const char *const tristate_names[] = { "auto", "no", "yes", NULL };
 
 const struct ublkd_option device_options[] = {
@@ -55,9 +55,9 @@ const struct ublkd_option device_options[] = {
 	  .help = "link the commit of a request behind its I/O" },
 	{ .name = "ring", .type = UBLKD_OPT_ENUM, .offset = FIELD(ring), .values = ring_names,
 	  .preset = "auto", .arg = "MODE", .help = "how completions reach the reactor" },
-	{ .name = "slice", .type = UBLKD_OPT_ENUM, .offset = FIELD(slice), .values = slice_names,
-	  .preset = "auto", .arg = "WHICH",
-	  .help = "time slice that the reactors ask the scheduler for" },
+	{ .name = "schedule", .type = UBLKD_OPT_ENUM, .offset = FIELD(schedule),
+	  .values = schedule_names, .preset = "auto", .arg = "HOW",
+	  .help = "how the reactors ask the scheduler for the CPU" },
 	{ .name = "partscan", .type = UBLKD_OPT_BOOL, .offset = FIELD(partscan), .preset = "yes",
 	  .arg = "BOOL", .help = "look for partitions" },
 	{ .name = "autoclear", .type = UBLKD_OPT_BOOL, .offset = FIELD(autoclear), .preset = "no",

@@ -16,7 +16,7 @@
 #include "ring.h"
 
 enum tristate { TRI_AUTO, TRI_NO, TRI_YES };
-enum slice_mode { SLICE_AUTO, SLICE_USUAL };
+enum schedule_mode { SCHEDULE_ADAPT, SCHEDULE_LEAVE };
 
 /* Filled in through device_options. */
 struct device_config {
@@ -34,7 +34,7 @@ struct device_config {
 	uint64_t memory;              /* 0: chosen from the machine's */
 	int link;                     /* enum link_mode */
 	int ring;                     /* enum ring_mode */
-	int slice;                    /* enum slice_mode */
+	int schedule;                 /* enum schedule_mode */
 	bool partscan;
 	bool autoclear;
 	char *owner;

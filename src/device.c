@@ -353,7 +353,7 @@ static int start_reactors(struct device *device)
 		snprintf(reactor->name, sizeof(reactor->name), "ublk%u/%u",
 			 device->id % UBLK_MAX_DEVICES, i % 1000);
 		reactor->ring_mode = (enum ring_mode)device->config->ring;
-		reactor->slice_adapts = device->config->slice == SLICE_AUTO;
+		reactor->schedule_adapts = device->config->schedule == SCHEDULE_ADAPT;
 		reactor->main_box = &device->box;
 		reactor->on_started = reactor_started;
 		reactor->on_ended = reactor_ended;

@@ -14,7 +14,7 @@
 
 #include "queue.h"
 #include "ring.h"
-#include "slice.h"
+#include "schedule.h"
 #include "util/mailbox.h"
 
 #define REACTOR_ZEROS (1u << 20)
@@ -25,7 +25,7 @@ struct reactor {
 	char name[16];          /* of the thread */
 	cpu_set_t cpus;         /* where it may run; empty: anywhere */
 	enum ring_mode ring_mode;
-	bool slice_adapts;
+	bool schedule_adapts;
 	struct queue **queues;
 	unsigned nr_queues;
 	struct mailbox *main_box;
@@ -62,7 +62,7 @@ struct reactor {
 	uint64_t tick_cqes;     /* ring.cqes then */
 	uint64_t arrived;       /* requests, all in all; counted by io.c */
 	uint64_t arrivals;      /* turns that brought any */
-	struct slice slice;
+	struct schedule schedule;
 
 	/* Written before started or ended is posted, read when it is delivered. */
 	int error;              /* -errno, 0: none */

@@ -201,7 +201,7 @@ static void pass(struct reactor *reactor)
 	if (reactor->loop_ready)
 		ev_run(reactor->loop, EVRUN_NOWAIT);
 	reactor->loop_due = reactor->loop_ready = false;
-	slice_adapt(&reactor->slice, reactor->arrived, reactor->arrivals);
+	schedule_adapt(&reactor->schedule, reactor->arrived, reactor->arrivals);
 }
 
 /* While the thread rests, a poll would add to the ring what it reports. */
@@ -338,7 +338,7 @@ void wait_start(struct reactor *reactor)
 	ev_set_priority(&reactor->before_rest, EV_MINPRI);
 	ev_prepare_start(reactor->loop, &reactor->before_rest);
 	ev_idle_init(&reactor->keep_going, keep_going);
-	slice_open(&reactor->slice, reactor->slice_adapts);
+	schedule_open(&reactor->schedule, reactor->schedule_adapts);
 	loop_rest_undisturbed(reactor->loop, &reactor->far);
 }
 
@@ -348,4 +348,5 @@ void wait_serve(struct reactor *reactor)
 		be_busy(reactor);
 		rest(reactor);
 	}
+	schedule_close(&reactor->schedule);
 }

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "schedule.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/sched.h>
+#include <linux/sched/types.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "util/macros.h"
+
+/* The shortest that the kernel takes (__setparam_fair() of kernel/sched/fair.c). */
+#define SHORT_NS 100000u
+/* A look at fewer would be a guess. */
+#define REQUESTS_TO_LOOK_AT 32
+/* The usual is tried in one of so many looks, which takes little from the gain. */
+#define LOOKS_BETWEEN_TRIALS 40
+/* Requests at a time; with fewer, patience gains nothing. */
+#define BURST 4
+/*
+ * Making a request takes a client about as long as it takes the thread to
+ * serve it, and the thread waits for that. More is somebody else's time, or
+ * time in which a request could be under way.
+ */
+#define MOST_DELAY 2 /* times the time that the thread ran, */
+#define STRIKES 2    /* in so many looks that follow each other */
+/* Looks until it is tried again. */
+#define LEAST_PAUSE 8
+#define MOST_PAUSE 2048
+
+static bool get(struct sched_attr *attr)
+{
+	return !syscall(SYS_sched_getattr, 0, attr, sizeof(*attr), 0);
+}
+
+void schedule_open(struct schedule *schedule, bool adapt)
+{
+	struct sched_attr attr = { 0 };
+
+	*schedule = (struct schedule){ .account_fd = -1 };
+	if (!adapt || !get(&attr) || attr.sched_policy != SCHED_NORMAL)
+		return;
+	/* Kernels that know no slice of a thread's own say 0. */
+	schedule->has_slice = attr.sched_runtime > SHORT_NS;
+	schedule->slice = attr.sched_runtime;
+	schedule->account_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	schedule->adapts = schedule->has_slice || schedule->account_fd >= 0;
+}
+
+void schedule_close(struct schedule *schedule)
+{
+	if (schedule->account_fd >= 0)
+		close(schedule->account_fd);
+	schedule->account_fd = -1;
+}
+
+static void set(struct schedule *schedule, enum schedule_way way)
+{
+	struct sched_attr attr = { 0 };
+	uint32_t ours = schedule->way == SCHEDULE_PATIENT ? SCHED_BATCH : SCHED_NORMAL;
+
+	/* Afresh, as the thread's nice value may be another by now. */
+	if (get(&attr) && attr.sched_policy == ours) {
+		attr.sched_policy = way == SCHEDULE_PATIENT ? SCHED_BATCH : SCHED_NORMAL;
+		attr.sched_runtime = way == SCHEDULE_EAGER ? SHORT_NS : schedule->slice;
+		if (!syscall(SYS_sched_setattr, 0, &attr, 0)) {
+			schedule->way = way;
+			return;
+		}
+	}
+	schedule->adapts = false;
+}
+
+static void read_account(struct schedule *schedule, struct schedule_counts *counts)
+{
+	char text[80];
+	ssize_t n = pread(schedule->account_fd, text, sizeof(text) - 1, 0);
+
+	text[MAX(n, 0)] = 0;
+	if (sscanf(text, "%" SCNu64 " %" SCNu64, &counts->ran, &counts->delay) != 2)
+		schedule_close(schedule);
+}
+
+static enum schedule_way stay_patient(struct schedule *schedule, const struct schedule_counts *came)
+{
+	if (schedule->account_fd >= 0) {
+		if (came->delay <= MOST_DELAY * came->ran) {
+			schedule->strikes = 0;
+			return SCHEDULE_PATIENT;
+		}
+		if (++schedule->strikes < STRIKES)
+			return SCHEDULE_PATIENT;
+	}
+	/* If it was right for longer than the last pause, it was worth it. */
+	if (schedule->looks > schedule->last_pause)
+		schedule->last_pause = 0;
+	schedule->last_pause = MIN(MAX(2 * schedule->last_pause, LEAST_PAUSE), MOST_PAUSE);
+	schedule->pause = schedule->last_pause;
+	schedule->strikes = 0;
+	return SCHEDULE_USUAL;
+}
+
+enum schedule_way schedule_next(struct schedule *schedule, const struct schedule_counts *came)
+{
+	/* It also sleeps until a backing's I/O is done, and requests come without a sleep. */
+	uint64_t asleep = MIN(came->sleeps, came->arrivals);
+
+	schedule->looks++;
+	if (schedule->pause)
+		schedule->pause--;
+	if (schedule->way == SCHEDULE_EAGER) {
+		/* Not even the short slice keeps them apart. */
+		if (asleep < came->requests - came->requests / 64)
+			return SCHEDULE_USUAL;
+		return schedule->looks < LOOKS_BETWEEN_TRIALS ? SCHEDULE_EAGER : SCHEDULE_USUAL;
+	}
+	if (schedule->has_slice && asleep >= came->requests - came->requests / 8)
+		return SCHEDULE_EAGER;
+	if (schedule->way == SCHEDULE_PATIENT)
+		return stay_patient(schedule, came);
+	if (schedule->account_fd < 0 || schedule->pause || came->requests < BURST * came->arrivals)
+		return SCHEDULE_USUAL;
+	return SCHEDULE_PATIENT;
+}
+
+void schedule_adapt(struct schedule *schedule, uint64_t requests, uint64_t arrivals)
+{
+	struct schedule_counts now = { .requests = requests, .arrivals = arrivals }, came;
+	struct rusage usage;
+	enum schedule_way next;
+
+	if (!schedule->adapts || requests - schedule->last.requests < REQUESTS_TO_LOOK_AT)
+		return;
+	getrusage(RUSAGE_THREAD, &usage);
+	now.sleeps = (uint64_t)usage.ru_nvcsw;
+	if (schedule->way == SCHEDULE_PATIENT)
+		read_account(schedule, &now);
+	came = (struct schedule_counts){
+		.requests = now.requests - schedule->last.requests,
+		.arrivals = now.arrivals - schedule->last.arrivals,
+		.sleeps = now.sleeps - schedule->last.sleeps,
+		.ran = now.ran - schedule->last.ran,
+		.delay = now.delay - schedule->last.delay,
+	};
+	next = schedule_next(schedule, &came);
+	if (next != schedule->way) {
+		set(schedule, next);
+		schedule->looks = 0;
+		/* Not at every look, as that costs thousands of instructions. */
+		if (next == SCHEDULE_PATIENT)
+			read_account(schedule, &now);
+	}
+	schedule->last = now;
+}
