@@ -17,8 +17,9 @@ TEST=${0##*/}
 UBLKD=${UBLKD:?"the path of the ublkd to test"}
 LONG=${LONG:-0}
 SERIES=${SERIES:-$(uname -r | cut -d. -f1,2)}
-START_SECONDS=40 # from start to a printed path, in a slow guest
-STOP_SECONDS=40  # from SIGTERM to the end of the process
+# A guest is slow, and the slower the more the program watches itself (tests/sanitized).
+START_SECONDS=$((20 * ${UBLKD_PATIENCE:-2})) # from start to a printed path
+STOP_SECONDS=$START_SECONDS                  # from SIGTERM to the end of the process
 KILL_SECONDS=20  # from the end of a killed process to that of its node and of the requests
 # A driver that finds the death only by the time-out of the requests, 30 s, when every tag has one (ublk_timeout())
 [ "$SERIES" != 6.12 ] || KILL_SECONDS=75

@@ -152,7 +152,7 @@ vm_start()
 		-chardev "socket,id=share,path=$RUN/share" -device vhost-user-fs-pci,chardev=share,tag=host
 		-kernel "$kernel" -initrd "$RUN/initrd"
 		# Warnings reach the console, so that a guest that dies has left its last words there.
-		-append "console=ttyS0 loglevel=5 panic=-1 mitigations=off log_buf_len=8M printk.devkmsg=on sysrq_always_enabled watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=180 $append"
+		-append "console=ttyS0 loglevel=5 panic=-1 no_timer_check mitigations=off log_buf_len=8M printk.devkmsg=on sysrq_always_enabled watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=180 $append"
 		"$@")
 	case $acceleration in
 	tcg) qemu+=(-accel "tcg,thread=multi" -cpu "max,cx16=off") ;;
