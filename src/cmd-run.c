@@ -239,6 +239,27 @@ static int check_cpus(const char *list)
 	return EXIT_USAGE;
 }
 
+/* What the driver does not have in batch mode. */
+static int check_batch(const struct device_config *config)
+{
+	if (config->link == LINK_YES) {
+		ublkd_error("batch: expected no with link=yes, as a batch is committed as a whole, "
+			    "got 'yes'");
+		return EXIT_USAGE;
+	}
+	if (config->data == DATA_GET_DATA) {
+		ublkd_error("batch: expected no with data=get-data, which the driver does not have "
+			    "in batch mode, got 'yes'; data=user-copy shares buffers as well");
+		return EXIT_USAGE;
+	}
+	if (config->depth < 2) {
+		ublkd_error("batch: expected no with depth=1, as the driver needs a depth of 2, "
+			    "got 'yes'");
+		return EXIT_USAGE;
+	}
+	return EXIT_DONE;
+}
+
 static int check_settings(struct run *run)
 {
 	struct device_config *config = &run->device_config;
@@ -256,6 +277,8 @@ static int check_settings(struct run *run)
 			    config->queues, config->reactors);
 		return EXIT_USAGE;
 	}
+	if (config->batch && check_batch(config))
+		return EXIT_USAGE;
 	if (run->config.background && run->child_argv) {
 		ublkd_error("--background: expected no command behind '--', got '%s'",
 			    run->child_argv[0]);

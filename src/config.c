@@ -53,6 +53,8 @@ const struct ublkd_option device_options[] = {
 	{ .name = "link", .type = UBLKD_OPT_ENUM, .offset = FIELD(link), .values = link_names,
 	  .preset = "auto", .arg = "WHEN",
 	  .help = "link the commit of a request behind its I/O" },
+	{ .name = "batch", .type = UBLKD_OPT_BOOL, .offset = FIELD(batch), .preset = "no",
+	  .arg = "BOOL", .help = "fetch and commit requests many at a time" },
 	{ .name = "ring", .type = UBLKD_OPT_ENUM, .offset = FIELD(ring), .values = ring_names,
 	  .preset = "auto", .arg = "MODE", .help = "how completions reach the reactor" },
 	{ .name = "schedule", .type = UBLKD_OPT_ENUM, .offset = FIELD(schedule),
@@ -146,13 +148,15 @@ static bool offered(enum data_mode mode, uint64_t features)
 }
 
 static enum data_mode choose_data(const struct ublkd_target *target, uint64_t features,
-				  bool fits)
+				  bool fits, bool batch)
 {
+	enum data_mode pooled = batch ? DATA_USER_COPY : DATA_GET_DATA;
+
 	if (target->ring_only && offered(DATA_ZERO_COPY, features))
 		return DATA_ZERO_COPY;
 	if (target->ring_only && offered(DATA_REGISTER, features))
 		return DATA_REGISTER;
-	return fits || !offered(DATA_GET_DATA, features) ? DATA_COPY : DATA_GET_DATA;
+	return fits || !offered(pooled, features) ? DATA_COPY : pooled;
 }
 
 static int plan_pool(struct device_plan *plan, const struct device_config *config,
@@ -184,8 +188,13 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 
 	plan->data = (enum data_mode)config->data;
 	if (plan->data == DATA_AUTO)
-		plan->data = choose_data(target, features, full <= budget);
-	plan->features = features_of(plan->data);
+		plan->data = choose_data(target, features, full <= budget, config->batch);
+	plan->features = features_of(plan->data) | (config->batch ? UBLK_F_BATCH_IO : 0);
+	if (plan->features & UBLK_F_BATCH_IO & ~features) {
+		ublkd_error("batch: expected no, as this kernel's driver lacks batch mode "
+			    "(Linux 7.0), got 'yes'");
+		return EXIT_KERNEL;
+	}
 	if (!offered(plan->data, features)) {
 		ublkd_error("data: expected a mode that this kernel's driver has, got '%s'",
 			    data_names[plan->data]);
@@ -209,8 +218,9 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 	if (full > budget) {
 		ublkd_error("memory: expected at least %s for %u queue(s) × depth %" PRIu64
 			    " × max-io %s, got '%s'; make one of them smaller, memory= larger, "
-			    "or use data=get-data", total, queues, config->depth, max_io,
-			    format_size(allowed, budget));
+			    "or use data=%s", total, queues, config->depth, max_io,
+			    format_size(allowed, budget),
+			    data_names[config->batch ? DATA_USER_COPY : DATA_GET_DATA]);
 		return EXIT_USAGE;
 	}
 	ublkd_note("%s of locked I/O buffers: %u queue(s) × depth %" PRIu64 " × %s (copy)", total,

@@ -35,6 +35,7 @@ struct device_config {
 	int link;                     /* enum link_mode */
 	int ring;                     /* enum ring_mode */
 	int schedule;                 /* enum schedule_mode */
+	bool batch;
 	bool partscan;
 	bool autoclear;
 	char *owner;
@@ -49,7 +50,7 @@ struct device_plan {
 	uint32_t logical_block;
 	uint32_t physical_block;
 	enum data_mode data;     /* never DATA_AUTO */
-	uint64_t features;       /* UBLK_F_* that the data mode needs */
+	uint64_t features;       /* UBLK_F_* that the data mode and batch= need */
 	unsigned pool;           /* pooled: buffers of each queue */
 	uint64_t buffer_bytes;   /* of all queues */
 };

@@ -248,12 +248,12 @@ static void log_queue(const struct queue *queue, const struct reactor *reactor)
 	ublkd_note("q%u: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
 		   " write-zeroes=%" PRIu64 " read-bytes=%" PRIu64 " write-bytes=%" PRIu64
 		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64 " linked=%" PRIu64
-		   " broken=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64 " cqes=%" PRIu64,
+		   " broken=%" PRIu64 " batches=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64 " cqes=%" PRIu64,
 		   queue->id, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
 		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
 		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
-		   s->short_parts, s->linked, s->broken, s->tags_served, queue->shape->depth, s->max_in_flight,
-		   reactor->stats_enters, reactor->stats_cqes);
+		   s->short_parts, s->linked, s->broken, s->batches, s->tags_served, queue->shape->depth,
+		   s->max_in_flight, reactor->stats_enters, reactor->stats_cqes);
 }
 
 static void log_reactor(struct reactor *reactor)
@@ -483,7 +483,10 @@ static void serve_queues(struct device *device)
 	device->shape.size = device->plan.sectors << UBLK_SECTOR_SHIFT;
 	device->shape.data = device->plan.data;
 	device->shape.pool = device->plan.pool;
-	device->shape.link = (enum link_mode)device->config->link;
+	device->shape.batch = device->config->batch;
+	/* A batch commits requests when all of the turn are done. */
+	device->shape.link = device->config->batch ? LINK_NO :
+						     (enum link_mode)device->config->link;
 	if (make_queues(device)) {
 		ublkd_error("no memory for the queues");
 		fail(device, EXIT_RUNTIME);

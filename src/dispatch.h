@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct batch_command;
 struct io;
 struct io_part;
 struct reactor;
@@ -21,6 +22,7 @@ enum dispatch_kind {
 	DISPATCH_UNREGISTER,
 	DISPATCH_LOOP, /* a watcher of the reactor's libev loop has something */
 	DISPATCH_TICK, /* the reactor's clock while it waits in the ring */
+	DISPATCH_BATCH, /* a ublk command of a queue in batch mode */
 };
 
 #define DISPATCH_NOBODY 0ull /* nothing to do */
@@ -44,6 +46,11 @@ static inline uint64_t dispatch_to_register(struct io *io, bool on)
 static inline uint64_t dispatch_to_reactor(struct reactor *reactor, enum dispatch_kind kind)
 {
 	return (uintptr_t)reactor | kind;
+}
+
+static inline uint64_t dispatch_to_batch(struct batch_command *command)
+{
+	return (uintptr_t)command | DISPATCH_BATCH;
 }
 
 static inline enum dispatch_kind dispatch_kind(uint64_t user_data)

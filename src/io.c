@@ -293,8 +293,12 @@ static void commit(struct io *io)
 	if (io->registered)
 		queue_unregister(io);
 	io->registered = false;
-	fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result,
-		      commit_buffer(io));
+	if (io->queue->batch)
+		batch_add(io->queue->batch, io->pub.tag, tag_slot(io), io->result,
+			  commit_buffer(io));
+	else
+		fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result,
+			      commit_buffer(io));
 	return_buffer(io);
 }
 
@@ -834,7 +838,10 @@ static void get_data(struct io *io)
 void io_fetch(struct io *io)
 {
 	set_state(io, IO_FETCH);
-	fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_FETCH_REQ, 0, io->buffer);
+	if (io->queue->batch)
+		batch_add(io->queue->batch, io->pub.tag, tag_slot(io), 0, io->buffer);
+	else
+		fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_FETCH_REQ, 0, io->buffer);
 }
 
 void io_command_done(struct io *io, int result)

@@ -22,6 +22,10 @@
  *             any other is that of the commit.
  *   ENDED     the kernel aborted the tag (device stopped); nothing follows
  *
+ * In batch mode a tag has no commands of its own: what they would say goes to
+ * and comes from batch.c, the states are the same. GET_DATA and LINKED do not
+ * occur.
+ *
  * Threads: everything here runs on the reactor of the queue.
  */
 #ifndef IO_H
@@ -117,7 +121,7 @@ void io_init(struct io *io, struct queue *queue, uint16_t tag);
 
 /* Queues the first FETCH. */
 void io_fetch(struct io *io);
-/* The CQE of a FETCH, COMMIT_AND_FETCH or NEED_GET_DATA command. */
+/* The CQE of a FETCH, COMMIT_AND_FETCH or NEED_GET_DATA command, or what batch.c made of its own. */
 void io_command_done(struct io *io, int result);
 /* The CQE of the command that registers a request's pages. */
 void io_registered(struct io *io, int result);

@@ -49,6 +49,14 @@ int queue_open(struct queue *queue, const char **what)
 		queue_close(queue);
 		return ret;
 	}
+	if (shape->batch) {
+		*what = "lend the ring buffers for tags";
+		ret = batch_open(&queue->batch, queue);
+		if (ret) {
+			queue_close(queue);
+			return ret;
+		}
+	}
 	*what = "allocate the tags";
 	queue->ios = aligned_alloc(64, round_up(shape->depth * sizeof(*queue->ios), 64));
 	if (!queue->ios) {
@@ -64,6 +72,8 @@ void queue_close(struct queue *queue)
 {
 	free(queue->ios);
 	queue->ios = NULL;
+	batch_close(queue->batch);
+	queue->batch = NULL;
 	buffers_close(&queue->buffers);
 	if (queue->descriptors)
 		munmap((void *)(uintptr_t)queue->descriptors, queue->descriptor_bytes);

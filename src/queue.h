@@ -11,6 +11,7 @@
 
 #include <ublkd/ublk_abi.h>
 
+#include "batch.h"
 #include "buffer.h"
 #include "io.h"
 #include "util/mailbox.h"
@@ -31,6 +32,7 @@ struct queue_stats {
 	uint64_t short_parts;  /* SQEs that did less than asked and were continued */
 	uint64_t linked;       /* requests whose commit was linked */
 	uint64_t broken;       /* of those, the ones whose link broke */
+	uint64_t batches;      /* commands that committed, in batch mode */
 	uint32_t in_flight, max_in_flight;
 	uint32_t tags_served;  /* tags that have carried a request */
 };
@@ -57,11 +59,13 @@ struct queue_shape {
 	enum data_mode data;     /* never DATA_AUTO */
 	unsigned pool;           /* pooled: buffers of each queue */
 	enum link_mode link;
+	bool batch;
 };
 
 struct queue {
 	const struct queue_shape *shape;
 	struct reactor *reactor;
+	struct batch *batch;     /* NULL: each tag has commands of its own */
 	uint16_t id;
 	unsigned file_base;      /* slot of the char device; the target's files follow */
 	unsigned zero_file;      /* slot of /dev/zero */

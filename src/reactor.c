@@ -265,6 +265,7 @@ static void *reactor_main(void *arg)
 		reactor->io_flusher_error = errno;
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	reactor->pooled = data_mode_pooled(reactor->queues[0]->shape->data);
+	reactor->batches = reactor->queues[0]->shape->batch;
 	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	reactor->zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);

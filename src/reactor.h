@@ -46,6 +46,7 @@ struct reactor {
 	unsigned burst;         /* completions that came at once, this time */
 	unsigned queues_ended;
 	bool pooled;            /* requests borrow their buffers */
+	bool batches;           /* its queues are in batch mode */
 	bool draining;          /* answer everything with -EIO */
 
 	/* wait.c's. */

@@ -116,12 +116,12 @@ int ring_submit(struct ring *ring)
 	return ret < 0 ? ret : 0;
 }
 
-int ring_submit_and_wait(struct ring *ring)
+int ring_submit_and_wait(struct ring *ring, unsigned completions)
 {
 	int ret;
 
 	ring->enters++;
-	ret = io_uring_submit_and_wait(&ring->uring, 1);
+	ret = io_uring_submit_and_wait(&ring->uring, completions);
 	ring->room = ring->sqes - io_uring_sq_ready(&ring->uring);
 	return ret < 0 ? ret : 0;
 }
@@ -138,6 +138,18 @@ bool ring_needs_enter(struct ring *ring)
 bool ring_has_work(struct ring *ring)
 {
 	return ring_needs_enter(ring) || io_uring_cq_ready(&ring->uring);
+}
+
+int ring_lend(struct ring *ring, unsigned group, struct io_uring_buf_ring *buffers,
+	      unsigned entries)
+{
+	struct io_uring_buf_reg reg = {
+		.ring_addr = (uintptr_t)buffers,
+		.ring_entries = entries,
+		.bgid = (uint16_t)group,
+	};
+
+	return io_uring_register_buf_ring(&ring->uring, &reg, 0);
 }
 
 int ring_notify(struct ring *ring, bool on)

@@ -89,12 +89,19 @@ static inline struct io_uring_sqe *ring_sqe_own(struct ring *ring, unsigned slot
  * SQEs queued for a later call, others mean that the ring is of no use.
  */
 int ring_submit(struct ring *ring);
-/* The same, and waits until there is a completion. */
-int ring_submit_and_wait(struct ring *ring);
+/* The same, and waits until there are so many completions. */
+int ring_submit_and_wait(struct ring *ring, unsigned completions);
 /* Something that ring_submit() would move on. */
 bool ring_needs_enter(struct ring *ring);
 /* Something that ring_submit() or reaping would move on. */
 bool ring_has_work(struct ring *ring);
+
+/*
+ * Commands that select a buffer of this group have these, whose number is a
+ * power of two; at page-aligned memory, theirs while the ring is open. 0 or -errno.
+ */
+int ring_lend(struct ring *ring, unsigned group, struct io_uring_buf_ring *buffers,
+	      unsigned entries);
 
 /*
  * Whether new completions make the eventfd readable; at first they do. 0 or

@@ -64,6 +64,9 @@ static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
 	case DISPATCH_TICK:
 		on_tick(reactor);
 		break;
+	case DISPATCH_BATCH:
+		batch_command_done(whose, cqe->res, cqe->flags);
+		break;
 	}
 }
 
@@ -130,10 +133,39 @@ static bool others_wait(const struct reactor *reactor)
 	return false;
 }
 
+/* Queues what the batches have. Returns how many completions the submit itself brings. */
+static unsigned give_batches(struct reactor *reactor)
+{
+	unsigned answers = 0;
+
+	for (unsigned q = 0; q < reactor->nr_queues; q++)
+		answers += batch_give(reactor->queues[q]->batch);
+	return answers;
+}
+
+/* The ring had no room for all of it, or it is still to be queued. */
+static bool batches_due(const struct reactor *reactor)
+{
+	for (unsigned q = 0; reactor->batches && q < reactor->nr_queues; q++) {
+		if (batch_due(reactor->queues[q]->batch))
+			return true;
+	}
+	return false;
+}
+
 /* One system call: hands over what is queued, and waits if told to. */
 static void enter(struct reactor *reactor, bool wait)
 {
-	int ret = wait ? ring_submit_and_wait(&reactor->ring) : ring_submit(&reactor->ring);
+	unsigned answers = 0;
+	int ret;
+
+	if (reactor->batches) {
+		answers = give_batches(reactor);
+		wait = wait && !batches_due(reactor);
+	}
+	/* The answers are there at once and nothing to wait for: what counts is one more. */
+	ret = wait ? ring_submit_and_wait(&reactor->ring, 1 + answers) :
+		     ring_submit(&reactor->ring);
 
 	if (ret && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR && ret != -ENOMEM) {
 		reactor_fail(reactor, ret, "the ring takes no more I/O");
@@ -261,7 +293,7 @@ static void be_busy(struct reactor *reactor)
 
 static bool has_work(struct reactor *reactor)
 {
-	return ring_has_work(&reactor->ring) || others_wait(reactor);
+	return ring_has_work(&reactor->ring) || others_wait(reactor) || batches_due(reactor);
 }
 
 /*

@@ -259,6 +259,12 @@ end_status() {
 	wait "$1" || STATUS=$?
 }
 
+# has_feature NAME: the running kernel's driver offers it
+has_feature() {
+	"$UBLKD" features >features.out
+	grep -qE "^$1 +yes " features.out
+}
+
 # data_modes [MODE…]: sets MODES to those of them (by default of all) that the running kernel offers
 data_modes() {
 	local mode feature

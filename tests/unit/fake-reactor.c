@@ -28,6 +28,16 @@ int ring_submit(struct ring *ring)
 	return bench.submit_result;
 }
 
+int ring_lend(struct ring *ring, unsigned group, struct io_uring_buf_ring *buffers,
+	      unsigned entries)
+{
+	assert_ptr_equal(ring, &bench.reactor.ring);
+	bench.lent = buffers;
+	bench.lent_group = group;
+	bench.lent_entries = entries;
+	return bench.lend_result;
+}
+
 /* ---- reactor.h ----------------------------------------------------------- */
 
 void reactor_park(struct reactor *reactor, struct io *io)
@@ -137,7 +147,7 @@ static void open_ring(struct ring *ring)
 	ring->room = bench.room_by_submit = 64;
 }
 
-void bench_open(enum data_mode mode, enum link_mode link)
+static void open_bench(enum data_mode mode, enum link_mode link, bool batch)
 {
 	static uint8_t zeros[REACTOR_ZEROS];
 
@@ -153,6 +163,7 @@ void bench_open(enum data_mode mode, enum link_mode link)
 		.size = BENCH_SIZE,
 		.data = mode,
 		.link = link,
+		.batch = batch,
 		.pool = data_mode_pooled(mode) ? BENCH_POOL : 0,
 	};
 	bench.reactor.zeros = zeros;
@@ -168,6 +179,8 @@ void bench_open(enum data_mode mode, enum link_mode link)
 	bench.queue.ios = bench.ios;
 	bench.serve = done_at_once;
 	open_buffers(mode);
+	if (batch)
+		assert_int_equal(batch_open(&bench.queue.batch, &bench.queue), 0);
 	for (uint16_t tag = 0; tag < BENCH_DEPTH; tag++) {
 		io_init(&bench.ios[tag], &bench.queue, tag);
 		io_fetch(&bench.ios[tag]);
@@ -175,8 +188,19 @@ void bench_open(enum data_mode mode, enum link_mode link)
 	bench.seen = bench.reactor.ring.uring.sq.sqe_tail;
 }
 
+void bench_open(enum data_mode mode, enum link_mode link)
+{
+	open_bench(mode, link, false);
+}
+
+void bench_open_batch(enum data_mode mode)
+{
+	open_bench(mode, LINK_NO, true);
+}
+
 void bench_close(void)
 {
+	batch_close(bench.queue.batch);
 	buffers_close(&bench.queue.buffers);
 }
 

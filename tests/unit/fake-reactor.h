@@ -40,6 +40,9 @@ struct bench {
 	unsigned room_by_submit;   /* what a submit that succeeds makes of ring.room */
 	int submit_result;
 	unsigned submits;
+	const struct io_uring_buf_ring *lent;
+	unsigned lent_group, lent_entries;
+	int lend_result;
 
 	/* The backend's submit(), and what it was given last. */
 	int (*serve)(struct ublkd_io *io);
@@ -61,6 +64,8 @@ extern struct bench bench;
 
 /* In the pooled modes there are BENCH_POOL buffers. */
 void bench_open(enum data_mode mode, enum link_mode link);
+/* The same in batch mode: the first fetches are collected. */
+void bench_open_batch(enum data_mode mode);
 void bench_close(void);
 
 /* The n-th SQE that was queued, from 0 on. */

@@ -349,6 +349,42 @@ static void user_copy_shares_a_pool(void **state)
 	assert_contains(said, "2 queue(s) × a pool of 16 × 1M (user-copy)");
 }
 
+static void batch_mode_is_the_drivers(void **state)
+{
+	const uint64_t all = ~UINT64_C(0), batch = UBLK_F_BATCH_IO;
+
+	(void)state;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, 0);
+	config.batch = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_COPY);
+	assert_int_equal(plan.features, batch);
+	assert_int_equal(make_plan(all & ~batch, 1), EXIT_KERNEL);
+	assert_contains(said, "batch: expected no, as this kernel's driver lacks batch mode "
+			      "(Linux 7.0), got 'yes'");
+	target.ring_only = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_ZERO_COPY);
+	assert_int_equal(plan.features, REGISTER | AUTO_REGISTER | batch);
+}
+
+/* It has no get-data. */
+static void in_batch_mode_a_pool_is_shared_by_user_copy(void **state)
+{
+	(void)state;
+	config.batch = true;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 32 * MIB;
+	assert_int_equal(make_plan(~UINT64_C(0), 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_USER_COPY);
+	assert_int_equal(plan.pool, 32);
+	assert_int_equal(plan.features, UBLK_F_USER_COPY | UBLK_F_BATCH_IO);
+	assert_int_equal(make_plan(~UBLK_F_USER_COPY, 1), EXIT_USAGE);
+	assert_contains(said, "or use data=user-copy");
+}
+
 /* ---- parameters ---------------------------------------------------------- */
 
 static void the_basic_parameters_follow_the_plan(void **state)
@@ -529,6 +565,8 @@ int main(void)
 		TEST(a_mode_that_is_asked_for_needs_its_features),
 		TEST(a_backend_that_must_see_the_data_refuses_zero_copy),
 		TEST(user_copy_shares_a_pool),
+		TEST(batch_mode_is_the_drivers),
+		TEST(in_batch_mode_a_pool_is_shared_by_user_copy),
 		TEST(the_basic_parameters_follow_the_plan),
 		TEST(hints_that_are_no_powers_of_two_are_left_out),
 		TEST(a_cache_brings_flush_and_fua_if_the_backend_has_it),

@@ -138,7 +138,7 @@ static void a_real_ring_takes_both_kinds(void **state)
 			sqe->opcode = IORING_OP_NOP;
 			sqe->user_data = round;
 			assert_int_equal(ring.room, 3);
-			assert_int_equal(ring_submit_and_wait(&ring), 0);
+			assert_int_equal(ring_submit_and_wait(&ring, 1), 0);
 			assert_int_equal(ring.room, 4);
 			assert_int_equal(io_uring_peek_cqe(&ring.uring, &cqe), 0);
 			assert_int_equal(cqe->user_data, round);

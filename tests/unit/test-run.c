@@ -83,6 +83,13 @@ static void settings_must_go_together(void **state)
 	(void)state;
 	REFUSES("reactors: expected at most queues=2, got '3'", "null", "size=1M", "queues=2",
 		"reactors=3");
+	REFUSES("batch: expected no with link=yes, as a batch is committed as a whole, got 'yes'",
+		"null", "size=1M", "batch=yes", "link=yes");
+	REFUSES("batch: expected no with data=get-data, which the driver does not have in batch "
+		"mode, got 'yes'; data=user-copy shares buffers as well", "null", "size=1M",
+		"data=get-data", "batch=yes");
+	REFUSES("batch: expected no with depth=1, as the driver needs a depth of 2, got 'yes'",
+		"null", "size=1M", "depth=1", "batch=yes");
 	REFUSES("--background: expected no command behind '--', got 'true'", "--background", "null",
 		"size=1M", "--", "true");
 	REFUSES("expected a command behind '--', got none", "null", "size=1M", "--");

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "batch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "dispatch.h"
+#include "queue.h"
+#include "reactor.h"
+#include "util/macros.h"
+
+#ifndef IORING_URING_CMD_MULTISHOT
+#define IORING_URING_CMD_MULTISHOT (1u << 1)
+#endif
+
+/* The driver gives at most so many with a completion (MAX_NR_TAG of ublk_drv.c). */
+#define TAGS_EACH 128u
+/* Completions of a fetch that are not seen yet. With more it ends, and is queued again. */
+#define BUFFERS_MOST 64u
+/* Errors that may pass: this often a command is tried again without progress. */
+#define BATCH_TRIES 16
+
+/* ---- the memory ------------------------------------------------------------ */
+
+static unsigned power_of_two_from(unsigned n)
+{
+	unsigned power = 1;
+
+	while (power < n)
+		power *= 2;
+	return power;
+}
+
+/* To the ring: the buffers from the next in turn up to this one. */
+static void lend(struct batch *batch, unsigned last)
+{
+	unsigned buffer, n = 0;
+
+	/* One that the kernel took and then had no room to tell of is among them. */
+	do {
+		buffer = batch->next_buffer;
+		io_uring_buf_ring_add(batch->lent, batch->tags + buffer * batch->tags_each,
+				      (unsigned)(batch->tags_each * sizeof(*batch->tags)),
+				      (unsigned short)buffer,
+				      io_uring_buf_ring_mask(batch->nr_buffers), (int)n++);
+		batch->next_buffer = buffer + 1 < batch->nr_buffers ? buffer + 1 : 0;
+	} while (buffer != last);
+	io_uring_buf_ring_advance(batch->lent, (int)n);
+}
+
+static void lay_out(struct batch *batch, unsigned depth)
+{
+	size_t ring = batch->nr_buffers * sizeof(struct io_uring_buf);
+	size_t elements = round_up((size_t)depth * batch->elem_bytes, 64);
+	uint8_t *at = batch->memory;
+
+	batch->lent = batch->memory;
+	batch->collected = at + ring;
+	batch->given = batch->collected + elements;
+	batch->tags = (uint16_t *)(void *)(batch->given + elements);
+}
+
+/*
+ * The driver writes to it with the ring locked: it must not have to wait for
+ * memory, which may be what the device is written to for.
+ */
+static int map(struct batch *batch, unsigned depth)
+{
+	batch->bytes = round_up(batch->nr_buffers * (sizeof(struct io_uring_buf) +
+						     batch->tags_each * sizeof(*batch->tags)) +
+				2 * round_up((size_t)depth * batch->elem_bytes, 64), page_size());
+	batch->memory = mmap(NULL, batch->bytes, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (batch->memory == MAP_FAILED) {
+		batch->memory = NULL;
+		return -errno;
+	}
+	return mlock(batch->memory, batch->bytes) ? -errno : 0;
+}
+
+int batch_open(struct batch **opened, struct queue *queue)
+{
+	const struct queue_shape *shape = queue->shape;
+	struct batch *batch = calloc(1, sizeof(*batch));
+	int ret;
+
+	if (!batch)
+		return -ENOMEM;
+	batch->queue = queue;
+	batch->exchange = (struct batch_command){ .batch = batch };
+	batch->fetch = (struct batch_command){ .batch = batch, .fetches = true };
+	batch->elem_bytes = sizeof(struct ublk_batch_elem);
+	if (shape->data == DATA_COPY) {
+		batch->flags = UBLK_BATCH_F_HAS_BUF_ADDR;
+		batch->elem_bytes += sizeof(uint64_t);
+	} else if (shape->data == DATA_ZERO_COPY) {
+		batch->flags = UBLK_BATCH_F_AUTO_BUF_REG_FALLBACK;
+	}
+	batch->tags_each = MIN(shape->depth, TAGS_EACH);
+	batch->nr_buffers = MIN(power_of_two_from(shape->depth), BUFFERS_MOST);
+	ret = map(batch, shape->depth);
+	if (!ret) {
+		lay_out(batch, shape->depth);
+		io_uring_buf_ring_init(batch->lent);
+		lend(batch, batch->nr_buffers - 1);
+		ret = ring_lend(&queue->reactor->ring, queue->id, batch->lent, batch->nr_buffers);
+	}
+	if (ret) {
+		batch_close(batch);
+		return ret;
+	}
+	*opened = batch;
+	return 0;
+}
+
+void batch_close(struct batch *batch)
+{
+	if (!batch)
+		return;
+	if (batch->memory)
+		munmap(batch->memory, batch->bytes);
+	free(batch);
+}
+
+/* ---- what goes to the driver -------------------------------------------------- */
+
+static struct io_uring_sqe *queue_command(struct batch *batch, uint32_t op,
+					  struct batch_command *whose)
+{
+	struct queue *queue = batch->queue;
+	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
+	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
+
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->fd = (int)queue->file_base;
+	sqe->cmd_op = op;
+	sqe->user_data = dispatch_to_batch(whose);
+	cmd->q_id = queue->id;
+	return sqe;
+}
+
+static void queue_fetch(struct batch *batch)
+{
+	struct io_uring_sqe *sqe = queue_command(batch, UBLK_IO_FETCH_IO_CMDS, &batch->fetch);
+	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
+
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = batch->queue->id;
+	sqe->uring_cmd_flags = IORING_URING_CMD_MULTISHOT;
+	cmd->elem_bytes = sizeof(*batch->tags);
+	batch->fetch_due = false;
+}
+
+/*
+ * A success posts a completion as well: it tells how many were taken, which
+ * may be less than all, and nothing else would tell.
+ */
+static void queue_given(struct batch *batch)
+{
+	struct io_uring_sqe *sqe = queue_command(batch, batch->prepared ? UBLK_IO_COMMIT_IO_CMDS :
+									  UBLK_IO_PREP_IO_CMDS,
+						 &batch->exchange);
+	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
+
+	sqe->addr = (uintptr_t)(batch->given + batch->accepted * batch->elem_bytes);
+	cmd->flags = batch->flags;
+	cmd->nr_elem = (uint16_t)(batch->nr_given - batch->accepted);
+	cmd->elem_bytes = batch->elem_bytes;
+	batch->give_due = false;
+	batch->queue->stats.batches += batch->prepared;
+}
+
+static bool have_room(struct batch *batch)
+{
+	struct ring *ring = &batch->queue->reactor->ring;
+
+	if (!ring->room)
+		ring_submit(ring);
+	return ring->room;
+}
+
+unsigned batch_give(struct batch *batch)
+{
+	if (batch->fetch_due && have_room(batch))
+		queue_fetch(batch);
+	if (!batch->nr_given && batch->nr_collected) {
+		uint8_t *collected = batch->collected;
+
+		batch->collected = batch->given;
+		batch->given = collected;
+		batch->nr_given = batch->nr_collected;
+		batch->nr_collected = 0;
+		batch->accepted = 0;
+		batch->give_due = true;
+	}
+	if (!batch->give_due || !have_room(batch))
+		return 0;
+	queue_given(batch);
+	return 1;
+}
+
+/* ---- what comes from the driver ------------------------------------------------ */
+
+static bool may_pass(int error)
+{
+	return error == -EAGAIN || error == -EINTR || error == -ENOMEM;
+}
+
+static bool is_the_drivers(const struct io *io)
+{
+	return io->state == IO_FETCH || io->state == IO_COMMIT;
+}
+
+/* Not before their last results have been taken. */
+static void end_tags(struct batch *batch)
+{
+	struct queue *queue = batch->queue;
+
+	if (batch->nr_collected || batch->nr_given)
+		return;
+	for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
+		if (is_the_drivers(&queue->ios[tag]))
+			io_command_done(&queue->ios[tag], UBLK_IO_RES_ABORT);
+	}
+}
+
+static void refused(struct batch *batch, const char *command, int error)
+{
+	reactor_fail(batch->queue->reactor, error, "queue %u: the driver refused the %s command",
+		     batch->queue->id, command);
+}
+
+static void all_taken(struct batch *batch)
+{
+	batch->nr_given = 0;
+	batch->give_tries = 0;
+	if (batch->ended)
+		end_tags(batch);
+}
+
+/* All or nothing. */
+static void prep_done(struct batch *batch, int result)
+{
+	if (result == UBLK_IO_RES_ABORT) {
+		batch->ended = true;
+		all_taken(batch);
+	} else if (result < 0) {
+		refused(batch, "PREP_IO_CMDS", result);
+	} else {
+		batch->prepared = true;
+		batch->fetch_due = true;
+		all_taken(batch);
+	}
+}
+
+/* result: bytes of elements that were taken. Why the next one was not says the next try. */
+static void commit_done(struct batch *batch, int result)
+{
+	unsigned taken = result > 0 ? (unsigned)result / batch->elem_bytes : 0;
+
+	if (taken >= batch->nr_given - batch->accepted) {
+		all_taken(batch);
+		return;
+	}
+	if (taken)
+		batch->give_tries = 0;
+	else if ((result && !may_pass(result)) || ++batch->give_tries == BATCH_TRIES) {
+		refused(batch, "COMMIT_IO_CMDS", result < 0 ? result : -EIO);
+		return;
+	}
+	batch->accepted += taken;
+	batch->give_due = true;
+}
+
+static void take_tags(struct batch *batch, const uint16_t *tags, unsigned n)
+{
+	struct queue *queue = batch->queue;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (tags[i] >= queue->shape->depth || !is_the_drivers(&queue->ios[tags[i]])) {
+			reactor_fail(queue->reactor, -EPROTO,
+				     "queue %u: expected a request with a tag that the driver has, "
+				     "got tag %u", queue->id, tags[i]);
+			return;
+		}
+		io_command_done(&queue->ios[tags[i]], UBLK_IO_RES_OK);
+	}
+}
+
+static void fetch_done(struct batch *batch, int result, uint32_t flags)
+{
+	unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
+
+	if (result > 0 && flags & IORING_CQE_F_BUFFER && buffer < batch->nr_buffers) {
+		take_tags(batch, batch->tags + buffer * batch->tags_each,
+			  MIN((unsigned)result / (unsigned)sizeof(*batch->tags), batch->tags_each));
+		lend(batch, buffer);
+		batch->fetch_tries = 0;
+	}
+	if (flags & IORING_CQE_F_MORE)
+		return;
+	/* No more will come of it. Requests that nobody fetches wait in the driver. */
+	if (result == UBLK_IO_RES_ABORT) {
+		batch->ended = true;
+		end_tags(batch);
+	} else if ((result >= 0 || result == -ENOBUFS || may_pass(result)) &&
+		   ++batch->fetch_tries < BATCH_TRIES) {
+		batch->fetch_due = true;
+	} else {
+		refused(batch, "FETCH_IO_CMDS", result < 0 ? result : -EIO);
+	}
+}
+
+void batch_command_done(struct batch_command *command, int result, uint32_t flags)
+{
+	struct batch *batch = command->batch;
+
+	if (command->fetches)
+		fetch_done(batch, result, flags);
+	else if (batch->prepared)
+		commit_done(batch, result);
+	else
+		prep_done(batch, result);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Batch mode (Linux 7.0): the driver gives and takes a queue's requests many
+ * at a time, by commands of the queue in place of those of each tag:
+ *
+ *   PREP    the tags and where their data goes, once, before the device starts
+ *   FETCH   stays in the ring. Each of its completions says that requests have
+ *           arrived; their tags are in one of the buffers that the ring was lent
+ *   COMMIT  results, and where the data of these tags' next requests goes
+ *
+ * What a tag goes through is io.c's all the same: it adds its first fetch and
+ * its commits here, and is told by io_command_done() of what comes.
+ *
+ * Elements are in two lists. Those collected go with the next submit, all at
+ * once; those given are the driver's until its answer, which may be that it
+ * has taken only the first of them: then the rest is given again.
+ *
+ * Threads: the reactor of the queue.
+ */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <ublkd/ublk_abi.h>
+
+#include "buffer.h"
+
+struct io_uring_buf_ring;
+struct queue;
+
+/* Whose completion it is; what user_data points to. */
+struct batch_command {
+	struct batch *batch;
+	bool fetches;
+};
+
+struct batch {
+	struct queue *queue;
+	uint8_t *collected, *given; /* of the queue's depth each: no tag is in one twice */
+	unsigned nr_collected, nr_given;
+	unsigned accepted;          /* of those given, the first */
+	uint8_t elem_bytes;
+	uint16_t flags;             /* UBLK_BATCH_F_* */
+	bool prepared;              /* what is given is a COMMIT, no longer the PREP */
+	bool give_due, fetch_due;   /* the command is to be queued */
+	bool ended;                 /* the device goes, no request will follow */
+	uint8_t give_tries, fetch_tries; /* without progress */
+	/* Lent one after another, and they come back in this order. */
+	struct io_uring_buf_ring *lent;
+	uint16_t *tags;
+	unsigned nr_buffers, tags_each, next_buffer;
+	void *memory;               /* of all this */
+	size_t bytes;
+	struct batch_command exchange, fetch;
+};
+
+/* The queue's reactor has its ring. 0 or -errno; without memory or ring nothing is left behind. */
+int batch_open(struct batch **batch, struct queue *queue);
+/* The ring is closed. */
+void batch_close(struct batch *batch);
+
+/* The first fetch of a tag, or its commit. */
+static inline void batch_add(struct batch *batch, uint16_t tag, uint16_t slot, int32_t result,
+			     const void *buffer)
+{
+	struct ublk_batch_elem elem = { .tag = tag, .buf_index = slot, .result = result };
+	uint8_t *at = batch->collected + batch->nr_collected++ * batch->elem_bytes;
+	uint64_t address = (uintptr_t)buffer;
+
+	memcpy(at, &elem, sizeof(elem));
+	if (batch->flags & UBLK_BATCH_F_HAS_BUF_ADDR)
+		memcpy(at + sizeof(elem), &address, sizeof(address));
+}
+
+/*
+ * Right before a submit: queues what there is for the driver, as far as the
+ * ring has room. Returns how many completions the submit brings by itself, as
+ * the driver answers at once.
+ */
+unsigned batch_give(struct batch *batch);
+
+/* Something is not in the ring yet. */
+static inline bool batch_due(const struct batch *batch)
+{
+	return batch->nr_collected || batch->give_due || batch->fetch_due;
+}
+
+/* The CQE of one of the commands. */
+void batch_command_done(struct batch_command *command, int result, uint32_t flags);
+
+#endif
