@@ -260,6 +260,16 @@ static int check_batch(const struct device_config *config)
 	return EXIT_DONE;
 }
 
+/* Looking for requests takes a CPU, and whoever makes them needs another. */
+static void check_poll(uint64_t poll)
+{
+	cpu_set_t allowed;
+
+	if (poll && !sched_getaffinity(0, sizeof(allowed), &allowed) && CPU_COUNT(&allowed) == 1)
+		ublkd_note("poll: this process may run on one CPU only: requests that are made on "
+			   "it come later, not sooner");
+}
+
 static int check_settings(struct run *run)
 {
 	struct device_config *config = &run->device_config;
@@ -290,6 +300,7 @@ static int check_settings(struct run *run)
 	run->device.gid = (gid_t)-1;
 	if (config->cpus && check_cpus(config->cpus))
 		return EXIT_USAGE;
+	check_poll(config->poll);
 	return config->owner ? parse_owner(config->owner, &run->device.uid, &run->device.gid) :
 			       EXIT_DONE;
 }

@@ -60,6 +60,10 @@ const struct ublkd_option device_options[] = {
 	{ .name = "schedule", .type = UBLKD_OPT_ENUM, .offset = FIELD(schedule),
 	  .values = schedule_names, .preset = "auto", .arg = "HOW",
 	  .help = "how the reactors ask the scheduler for the CPU" },
+	{ .name = "poll", .type = UBLKD_OPT_UINT, .offset = FIELD(poll), .max = 1000000,
+	  .preset = "0", .arg = "USEC",
+	  .help = "microseconds after the last I/O for which the reactors look for the next "
+		  "without sleeping" },
 	{ .name = "partscan", .type = UBLKD_OPT_BOOL, .offset = FIELD(partscan), .preset = "yes",
 	  .arg = "BOOL", .help = "look for partitions" },
 	{ .name = "autoclear", .type = UBLKD_OPT_BOOL, .offset = FIELD(autoclear), .preset = "no",

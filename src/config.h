@@ -35,6 +35,7 @@ struct device_config {
 	int link;                     /* enum link_mode */
 	int ring;                     /* enum ring_mode */
 	int schedule;                 /* enum schedule_mode */
+	uint64_t poll;                /* microseconds */
 	bool batch;
 	bool partscan;
 	bool autoclear;

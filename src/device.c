@@ -248,12 +248,14 @@ static void log_queue(const struct queue *queue, const struct reactor *reactor)
 	ublkd_note("q%u: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
 		   " write-zeroes=%" PRIu64 " read-bytes=%" PRIu64 " write-bytes=%" PRIu64
 		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64 " linked=%" PRIu64
-		   " broken=%" PRIu64 " batches=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64 " cqes=%" PRIu64,
+		   " broken=%" PRIu64 " batches=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64
+		   " cqes=%" PRIu64 " polled=%" PRIu64,
 		   queue->id, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
 		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
 		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
 		   s->short_parts, s->linked, s->broken, s->batches, s->tags_served, queue->shape->depth,
-		   s->max_in_flight, reactor->stats_enters, reactor->stats_cqes);
+		   s->max_in_flight, reactor->stats_enters, reactor->stats_cqes,
+		   reactor->stats_polled);
 }
 
 static void log_reactor(struct reactor *reactor)
@@ -354,6 +356,7 @@ static int start_reactors(struct device *device)
 			 device->id % UBLK_MAX_DEVICES, i % 1000);
 		reactor->ring_mode = (enum ring_mode)device->config->ring;
 		reactor->schedule_adapts = device->config->schedule == SCHEDULE_ADAPT;
+		reactor->poll_ns = device->config->poll * 1000;
 		reactor->main_box = &device->box;
 		reactor->on_started = reactor_started;
 		reactor->on_ended = reactor_ended;

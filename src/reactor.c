@@ -110,6 +110,7 @@ static void copy_stats(struct reactor *reactor)
 		reactor->queues[q]->stats_copy = reactor->queues[q]->stats;
 	reactor->stats_enters = reactor->ring.enters;
 	reactor->stats_cqes = reactor->ring.cqes;
+	reactor->stats_polled = reactor->spin.caught;
 }
 
 static void on_stats(struct message *message)

@@ -15,6 +15,7 @@
 #include "queue.h"
 #include "ring.h"
 #include "schedule.h"
+#include "spin.h"
 #include "util/mailbox.h"
 
 #define REACTOR_ZEROS (1u << 20)
@@ -26,6 +27,7 @@ struct reactor {
 	cpu_set_t cpus;         /* where it may run; empty: anywhere */
 	enum ring_mode ring_mode;
 	bool schedule_adapts;
+	uint64_t poll_ns;       /* see spin.h */
 	struct queue **queues;
 	unsigned nr_queues;
 	struct mailbox *main_box;
@@ -61,9 +63,11 @@ struct reactor {
 	bool loop_ready;        /* as one of them has something */
 	bool quiet;             /* nothing came since the last tick */
 	uint64_t tick_cqes;     /* ring.cqes then */
+	uint64_t own_cqes;      /* of ring.cqes, those of the clock and of loop_fd */
 	uint64_t arrived;       /* requests, all in all; counted by io.c */
 	uint64_t arrivals;      /* turns that brought any */
 	struct schedule schedule;
+	struct spin spin;
 
 	/* Written before started or ended is posted, read when it is delivered. */
 	int error;              /* -errno, 0: none */
@@ -76,7 +80,7 @@ struct reactor {
 	struct message started, ended, drain, stats;
 	bool running;           /* main: from reactor_start() until on_ended */
 	bool stats_due;         /* main: a stats order is out */
-	uint64_t stats_enters, stats_cqes;
+	uint64_t stats_enters, stats_cqes, stats_polled;
 };
 
 /* main. Starts the thread; on_started and on_ended follow. 0 or -errno. */

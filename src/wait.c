@@ -25,12 +25,14 @@ static void on_tick(struct reactor *reactor)
 	/* The tick before this one was a completion as well. */
 	reactor->quiet = reactor->ring.cqes - reactor->tick_cqes <= 1;
 	reactor->tick_cqes = reactor->ring.cqes;
+	reactor->own_cqes++;
 	reactor->ticking = false;
 	reactor->loop_due = true;
 }
 
 static void on_loop(struct reactor *reactor, int result)
 {
+	reactor->own_cqes++;
 	reactor->polled = false;
 	reactor->loop_due = true;
 	reactor->loop_ready = result > 0;
@@ -177,11 +179,38 @@ static void enter(struct reactor *reactor, bool wait)
 		resume_parked(reactor);
 }
 
+/*
+ * Busy polling: submits, and looks for completions until there are some, or the
+ * time for it is over and the thread is to sleep in the ring. What else may wake
+ * it there shows here as well: it all completes in the ring.
+ */
+static bool found_by_looking(struct reactor *reactor)
+{
+	struct ring *ring = &reactor->ring;
+	bool looked = false;
+
+	if (ring_needs_enter(ring))
+		enter(reactor, false);
+	while (!io_uring_cq_ready(&ring->uring) && !others_wait(reactor) && !has_ended(reactor) &&
+	       spin_on(&reactor->spin)) {
+		looked = true;
+		/* Work that only our enter can run. */
+		if (ring_needs_enter(ring))
+			enter(reactor, false);
+	}
+	if (!io_uring_cq_ready(&ring->uring))
+		return has_ended(reactor);
+	if (looked)
+		reactor->spin.caught++;
+	return true;
+}
+
 static void turn(struct reactor *reactor, bool wait)
 {
 	uint64_t arrived = reactor->arrived;
 
-	enter(reactor, wait && !others_wait(reactor));
+	if (!wait || reactor->spin.over || !found_by_looking(reactor))
+		enter(reactor, wait && !others_wait(reactor));
 	reap(reactor);
 	if (reactor->arrived != arrived)
 		reactor->arrivals++;
@@ -258,12 +287,14 @@ static void wait_in_ring(struct reactor *reactor)
 
 	reactor->quiet = false;
 	reactor->loop_due = true;
-	while (!reactor->quiet && !has_ended(reactor)) {
+	while (!(reactor->quiet && reactor->spin.over) && !has_ended(reactor)) {
 		if (reactor->loop_due || ++rounds == ROUNDS_PER_PASS) {
 			pass(reactor);
 			arm(reactor);
 			rounds = 0;
 		}
+		if (reactor->spin.limit)
+			spin_again(&reactor->spin, reactor->ring.cqes - reactor->own_cqes);
 		/* Not where arm() found the ring broken: nothing would end the wait. */
 		turn(reactor, !has_ended(reactor));
 	}
@@ -371,6 +402,7 @@ void wait_start(struct reactor *reactor)
 	ev_prepare_start(reactor->loop, &reactor->before_rest);
 	ev_idle_init(&reactor->keep_going, keep_going);
 	schedule_open(&reactor->schedule, reactor->schedule_adapts);
+	spin_open(&reactor->spin, reactor->poll_ns);
 	loop_rest_undisturbed(reactor->loop, &reactor->far);
 }
 

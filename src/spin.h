@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Busy polling: for some time after the last I/O a reactor looks for the next
+ * completion instead of sleeping until there is one. That saves what it takes
+ * to wake a thread, at the price of a CPU. The clock is read only in between.
+ */
+#ifndef SPIN_H
+#define SPIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct spin {
+	uint64_t limit;  /* ns after the last I/O; 0: never */
+	uint64_t end;    /* of this time, by CLOCK_MONOTONIC; 0: it has not begun */
+	uint64_t seen;   /* completions of I/O up to it */
+	bool over;       /* until the next I/O */
+	uint64_t caught; /* times that a completion came while it looked */
+};
+
+void spin_open(struct spin *spin, uint64_t limit);
+/* completions: of I/O, all in all. After new ones the time begins anew. */
+void spin_again(struct spin *spin, uint64_t completions);
+/* Whether to look once more; if not, the time is over. */
+bool spin_on(struct spin *spin);
+
+#endif
