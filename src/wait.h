@@ -11,7 +11,7 @@
  *
  * A watcher that shows on no descriptor (ev_timer, ev_async) may be some
  * milliseconds late while the reactor is busy; what must be prompt wakes it
- * through a descriptor (mailbox, timerfd).
+ * through a descriptor: an order by a mailbox, a timer by struct loop_timer.
  *
  * Everything here runs on the reactor's thread.
  */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
 #include "macros.h"
 
@@ -97,4 +98,48 @@ void loop_rest_undisturbed(struct ev_loop *loop, ev_periodic *far)
 {
 	ev_periodic_init(far, on_far, ev_now(loop) + TEN_YEARS, 0, NULL);
 	ev_periodic_start(loop, far);
+}
+
+static void on_expiry(struct ev_loop *loop, ev_io *watcher, int events)
+{
+	struct loop_timer *timer = container_of(watcher, struct loop_timer, watcher);
+	uint64_t times;
+
+	(void)loop;
+	(void)events;
+	if (read(watcher->fd, &times, sizeof(times)) == sizeof(times))
+		timer->expired(timer, times);
+}
+
+static struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec){ .tv_sec = (time_t)(ns / 1000000000),
+				  .tv_nsec = (long)(ns % 1000000000) };
+}
+
+int loop_timer_start(struct loop_timer *timer, struct ev_loop *loop, uint64_t first,
+		     uint64_t repeat)
+{
+	/* A zero would not start it. */
+	const struct itimerspec when = { .it_value = timespec_of(MAX(first, 1)),
+					 .it_interval = timespec_of(repeat) };
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (timerfd_settime(fd, 0, &when, NULL)) {
+		int error = -errno;
+
+		close(fd);
+		return error;
+	}
+	ev_io_init(&timer->watcher, on_expiry, fd, EV_READ);
+	ev_io_start(loop, &timer->watcher);
+	return 0;
+}
+
+void loop_timer_stop(struct loop_timer *timer, struct ev_loop *loop)
+{
+	ev_io_stop(loop, &timer->watcher);
+	close(timer->watcher.fd);
 }

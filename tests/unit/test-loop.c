@@ -113,6 +113,45 @@ static void a_loop_at_rest_still_wakes_for_its_watchers(void **state)
 	ev_io_stop(world->loop, &world->watcher);
 }
 
+static void on_expiry(struct loop_timer *timer, uint64_t times)
+{
+	*(uint64_t *)timer->watcher.data += times;
+}
+
+static void a_timer_shows_on_the_descriptor(void **state)
+{
+	struct loop_timer timer = { .expired = on_expiry };
+	struct world *world = *state;
+	int fd = loop_fd(world->loop);
+	uint64_t times = 0;
+
+	timer.watcher.data = &times;
+	assert_int_equal(loop_timer_start(&timer, world->loop, 3000000, 1000000), 0);
+	ev_run(world->loop, EVRUN_NOWAIT);
+	for (uint64_t before = 0; before < 3; before = times) {
+		assert_int_equal(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, -1), 1);
+		ev_run(world->loop, EVRUN_NOWAIT);
+		assert_true(times > before);
+	}
+	loop_timer_stop(&timer, world->loop);
+	ev_run(world->loop, 0);
+}
+
+static void a_timer_may_expire_at_once_and_once_only(void **state)
+{
+	struct loop_timer timer = { .expired = on_expiry };
+	struct world *world = *state;
+	uint64_t times = 0;
+
+	timer.watcher.data = &times;
+	assert_int_equal(loop_timer_start(&timer, world->loop, 0, 0), 0);
+	ev_run(world->loop, EVRUN_ONCE);
+	assert_int_equal(times, 1);
+	assert_false(readable(timer.watcher.fd));
+	loop_timer_stop(&timer, world->loop);
+	ev_run(world->loop, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_world, end_world)
@@ -121,6 +160,8 @@ int main(void)
 		TEST(asking_for_it_disturbs_no_other_watcher),
 		TEST(a_loop_of_another_backend_has_none),
 		TEST(a_loop_at_rest_still_wakes_for_its_watchers),
+		TEST(a_timer_shows_on_the_descriptor),
+		TEST(a_timer_may_expire_at_once_and_once_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
