@@ -8,20 +8,124 @@
 
 #include "io.h"
 #include "util/macros.h"
+#include "util/parse.h"
 
-size_t buffers_bytes(unsigned count, size_t each)
+/* Linux 5.14 and 6.1. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT 26
+#endif
+
+size_t buffers_huge_page(void)
 {
-	return count * round_up(each, page_size());
+	uint64_t bytes;
+
+	if (read_uint_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", &bytes) ||
+	    !is_power_of_two(bytes))
+		bytes = 2u << 20;
+	return bytes;
 }
 
-int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled)
+size_t buffers_bytes(unsigned count, size_t each, enum huge_pages huge)
+{
+	size_t bytes = count * round_up(each, page_size());
+
+	return huge == HUGE_PAGES_YES ? round_up(bytes, buffers_huge_page()) : bytes;
+}
+
+static void *map(size_t bytes, int flags)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags,
+			    -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* Begins where a huge page can. */
+static uint8_t *map_aligned(size_t bytes, size_t align)
+{
+	uint8_t *all, *memory;
+
+	if (bytes > SIZE_MAX - align) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	all = map(bytes + align, 0);
+	if (!all)
+		return NULL;
+	memory = (uint8_t *)round_up((uintptr_t)all, align);
+	if (memory > all)
+		munmap(all, (size_t)(memory - all));
+	munmap(memory + bytes, align - (size_t)(memory - all));
+	return memory;
+}
+
+/* Takes the pages now. A kernel that knows no such call leaves that to mlock(). */
+static int populate(struct buffers *buffers)
+{
+	return madvise(buffers->memory, buffers->bytes, MADV_POPULATE_WRITE) && errno != EINVAL ?
+		       -errno : 0;
+}
+
+/* Reserved huge pages are never swapped, but may be on a node that the thread may not use. */
+static int map_reserved(struct buffers *buffers, size_t huge_page)
 {
 	int ret;
 
+	buffers->memory = map(buffers->bytes,
+			      MAP_HUGETLB | (int)(log2_of(huge_page) << MAP_HUGE_SHIFT));
+	if (!buffers->memory)
+		return -errno;
+	ret = populate(buffers);
+	if (ret) {
+		munmap(buffers->memory, buffers->bytes);
+		buffers->memory = NULL;
+	}
+	return ret;
+}
+
+static int map_memory(struct buffers *buffers, enum huge_pages huge, const char **what)
+{
+	size_t huge_page = buffers_huge_page();
+	int ret;
+
+	if (huge == HUGE_PAGES_YES && !map_reserved(buffers, huge_page))
+		return 0;
+	if (huge == HUGE_PAGES_AUTO && buffers->bytes < huge_page)
+		huge = HUGE_PAGES_NO;
+	buffers->memory = huge == HUGE_PAGES_NO ? map(buffers->bytes, 0) :
+						  map_aligned(buffers->bytes, huge_page);
+	if (!buffers->memory)
+		return -errno;
+	/* Before the pages are taken. Where the kernel has none, it refuses, or does nothing. */
+	madvise(buffers->memory, buffers->bytes,
+		huge == HUGE_PAGES_NO ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+	ret = populate(buffers);
+	/* All of it, or an error. */
+	if (!ret && huge == HUGE_PAGES_YES &&
+	    madvise(buffers->memory, buffers->bytes, MADV_COLLAPSE)) {
+		*what = "get huge pages for the I/O buffers, reserved or transparent ones";
+		/* It says that of a place where it cannot. */
+		ret = errno == EINVAL ? -EOPNOTSUPP : -errno;
+	}
+	return ret;
+}
+
+int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled,
+		 enum huge_pages huge, const char **what)
+{
+	int ret;
+
+	*what = "map and lock the I/O buffers";
 	*buffers = (struct buffers){
 		.count = count,
 		.each = round_up(each, page_size()),
-		.bytes = buffers_bytes(count, each),
+		.bytes = buffers_bytes(count, each, huge),
 		.pooled = pooled,
 	};
 	buffers->waiting_last = &buffers->waiting_first;
@@ -33,16 +137,10 @@ int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pool
 			return -ENOMEM;
 		}
 	}
-	buffers->memory = mmap(NULL, buffers->bytes, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (buffers->memory == MAP_FAILED) {
+	ret = map_memory(buffers, huge, what);
+	if (!ret && mlock(buffers->memory, buffers->bytes))
 		ret = -errno;
-		buffers->memory = NULL;
-		buffers_close(buffers);
-		return ret;
-	}
-	if (mlock(buffers->memory, buffers->bytes)) {
-		ret = -errno;
+	if (ret) {
 		buffers_close(buffers);
 		return ret;
 	}

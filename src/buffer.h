@@ -41,9 +41,16 @@ static inline bool data_mode_pooled(enum data_mode mode)
 	return mode == DATA_GET_DATA || mode == DATA_USER_COPY;
 }
 
+/* Pages of 2 MiB or so, of which a large request takes few; see buffers_huge_page(). */
+enum huge_pages {
+	HUGE_PAGES_AUTO, /* transparent ones, as far as the kernel gives them */
+	HUGE_PAGES_NO,
+	HUGE_PAGES_YES,  /* nothing but such: reserved ones, or transparent ones */
+};
+
 struct buffers {
 	uint8_t *memory;
-	size_t bytes;     /* of the mapping */
+	size_t bytes;     /* of the mapping, whole pages */
 	size_t each;
 	unsigned count;
 	bool pooled;
@@ -54,10 +61,17 @@ struct buffers {
 };
 
 /* What count buffers of this size take. */
-size_t buffers_bytes(unsigned count, size_t each);
+size_t buffers_bytes(unsigned count, size_t each, enum huge_pages huge);
+/* The size of a huge page. */
+size_t buffers_huge_page(void);
 
-/* Maps, populates and locks. -errno with nothing left behind. */
-int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled);
+/*
+ * Maps, populates and locks. -errno with nothing left behind, and what could
+ * not be done in *what. The memory is of the node of the thread that calls it:
+ * the pages are taken here, by the caller, under its own policy.
+ */
+int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled,
+		 enum huge_pages huge, const char **what);
 void buffers_close(struct buffers *buffers);
 
 /* The buffer of a tag, where they are not pooled. */

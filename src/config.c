@@ -11,7 +11,7 @@
 
 #define FIELD(name) offsetof(struct device_config, name)
 
-/* In the order of enum data_mode and enum link_mode. */
+/* In the order of enum data_mode and its like. */
 static const char *const data_names[] = { "auto", "zero-copy", "register", "copy", "get-data",
 					  "user-copy", NULL };
 static const char *const link_names[] = { "auto", "no", "yes", NULL };
@@ -50,6 +50,9 @@ const struct ublkd_option device_options[] = {
 	  .arg = "SIZE",
 	  .help = "most memory to lock for I/O buffers; a quarter of the machine's, up to 1G, "
 		  "if not given" },
+	{ .name = "huge-pages", .type = UBLKD_OPT_ENUM, .offset = FIELD(huge_pages),
+	  .values = tristate_names, .preset = "auto", .arg = "WHAT",
+	  .help = "take I/O buffers from huge pages" },
 	{ .name = "link", .type = UBLKD_OPT_ENUM, .offset = FIELD(link), .values = link_names,
 	  .preset = "auto", .arg = "WHEN",
 	  .help = "link the commit of a request behind its I/O" },
@@ -167,12 +170,16 @@ static int plan_pool(struct device_plan *plan, const struct device_config *confi
 		     uint64_t budget, unsigned queues)
 {
 	char max_io[SIZE_TEXT_MAX], total[SIZE_TEXT_MAX], allowed[SIZE_TEXT_MAX];
-	uint64_t each = round_up(config->max_io, page_size());
+	uint64_t each = round_up(config->max_io, page_size()), share = budget / queues;
+	enum huge_pages huge = (enum huge_pages)config->huge_pages;
 
 	format_size(max_io, config->max_io);
-	plan->pool = (unsigned)MIN(budget / queues / each, config->depth);
-	plan->buffer_bytes = (uint64_t)plan->pool * queues * each;
+	if (huge == HUGE_PAGES_YES)
+		share = round_down(share, buffers_huge_page());
+	plan->pool = (unsigned)MIN(share / each, config->depth);
+	plan->buffer_bytes = queues * buffers_bytes(plan->pool, config->max_io, huge);
 	if (!plan->pool) {
+		format_size(max_io, buffers_bytes(1, config->max_io, huge));
 		ublkd_error("memory: expected at least %u × %s for a buffer of max-io in each "
 			    "queue, got '%s'", queues, max_io, format_size(allowed, budget));
 		return EXIT_USAGE;
@@ -187,7 +194,8 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 		     const struct ublkd_target *target, uint64_t features, unsigned queues)
 {
 	uint64_t budget = config->memory ? config->memory : default_budget();
-	uint64_t full = queues * config->depth * round_up(config->max_io, page_size());
+	uint64_t full = queues * buffers_bytes((unsigned)config->depth, config->max_io,
+					       (enum huge_pages)config->huge_pages);
 	char max_io[SIZE_TEXT_MAX], total[SIZE_TEXT_MAX], allowed[SIZE_TEXT_MAX];
 
 	plan->data = (enum data_mode)config->data;

@@ -32,6 +32,7 @@ struct device_config {
 	int rotational;               /* enum tristate */
 	int data;                     /* enum data_mode */
 	uint64_t memory;              /* 0: chosen from the machine's */
+	int huge_pages;               /* enum huge_pages */
 	int link;                     /* enum link_mode */
 	int ring;                     /* enum ring_mode */
 	int schedule;                 /* enum schedule_mode */

@@ -38,12 +38,11 @@ int queue_open(struct queue *queue, const char **what)
 	ret = map_descriptors(queue);
 	if (ret)
 		return ret;
-	*what = "map and lock the I/O buffers";
 	if (!data_mode_zero_copy(shape->data)) {
 		bool pooled = data_mode_pooled(shape->data);
 
 		ret = buffers_open(&queue->buffers, pooled ? shape->pool : shape->depth,
-				   shape->max_io, pooled);
+				   shape->max_io, pooled, shape->huge, what);
 	}
 	if (ret) {
 		queue_close(queue);

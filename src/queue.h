@@ -60,6 +60,7 @@ struct queue_shape {
 	unsigned pool;           /* pooled: buffers of each queue */
 	enum link_mode link;
 	bool batch;
+	enum huge_pages huge;
 };
 
 struct queue {

@@ -199,6 +199,7 @@ static int open_ring(struct reactor *reactor)
 	return ret;
 }
 
+/* On the reactor's CPUs, so that their buffers are on its node. */
 static int open_queues(struct reactor *reactor)
 {
 	for (unsigned q = 0; q < reactor->nr_queues; q++) {

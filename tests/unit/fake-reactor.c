@@ -127,11 +127,12 @@ static int done_at_once(struct ublkd_io *io)
 static void open_buffers(enum data_mode mode)
 {
 	bool pooled = data_mode_pooled(mode);
+	const char *what;
 
 	if (data_mode_zero_copy(mode))
 		return;
 	assert_int_equal(buffers_open(&bench.queue.buffers, pooled ? BENCH_POOL : BENCH_DEPTH,
-				      BENCH_MAX_IO, pooled), 0);
+				      BENCH_MAX_IO, pooled, HUGE_PAGES_NO, &what), 0);
 }
 
 /* One that nobody takes anything from. */

@@ -5,10 +5,18 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "buffer.h"
 #include "io.h"
 #include "util/macros.h"
+
+static const char *what;
+
+static int open_small(struct buffers *buffers, unsigned count, size_t each, bool pooled)
+{
+	return buffers_open(buffers, count, each, pooled, HUGE_PAGES_NO, &what);
+}
 
 static void each_tag_has_a_page_aligned_buffer_of_its_own(void **state)
 {
@@ -17,7 +25,7 @@ static void each_tag_has_a_page_aligned_buffer_of_its_own(void **state)
 	uint8_t *tags[3];
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 3, page + 512, false), 0);
+	assert_int_equal(open_small(&buffers, 3, page + 512, false), 0);
 	for (unsigned tag = 0; tag < 3; tag++) {
 		tags[tag] = buffers_of_tag(&buffers, tag);
 		assert_int_equal((uintptr_t)tags[tag] % page, 0);
@@ -35,10 +43,10 @@ static void the_bytes_are_whole_pages(void **state)
 	size_t page = page_size();
 
 	(void)state;
-	assert_int_equal(buffers_bytes(3, 1), 3 * page);
-	assert_int_equal(buffers_bytes(3, page), 3 * page);
-	assert_int_equal(buffers_bytes(3, page + 1), 6 * page);
-	assert_int_equal(buffers_bytes(4096, 32u << 20), UINT64_C(4096) * (32u << 20));
+	assert_int_equal(buffers_bytes(3, 1, HUGE_PAGES_AUTO), 3 * page);
+	assert_int_equal(buffers_bytes(3, page, HUGE_PAGES_AUTO), 3 * page);
+	assert_int_equal(buffers_bytes(3, page + 1, HUGE_PAGES_AUTO), 6 * page);
+	assert_int_equal(buffers_bytes(4096, 32u << 20, HUGE_PAGES_AUTO), UINT64_C(4096) * (32u << 20));
 }
 
 static void a_pool_lends_each_buffer_once(void **state)
@@ -47,7 +55,7 @@ static void a_pool_lends_each_buffer_once(void **state)
 	struct io ios[3] = { 0 };
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 2, page_size(), true), 0);
+	assert_int_equal(open_small(&buffers, 2, page_size(), true), 0);
 	assert_true(buffers_borrow(&buffers, &ios[0]));
 	assert_true(buffers_borrow(&buffers, &ios[1]));
 	assert_non_null(ios[0].buffer);
@@ -65,7 +73,7 @@ static void a_lightly_used_pool_stays_at_its_beginning(void **state)
 	void *first;
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 3, page_size(), true), 0);
+	assert_int_equal(open_small(&buffers, 3, page_size(), true), 0);
 	for (unsigned i = 0; i < 5; i++) {
 		assert_true(buffers_borrow(&buffers, &io));
 		first = io.buffer;
@@ -84,7 +92,7 @@ static void who_waits_is_served_in_order(void **state)
 	void *only;
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 1, page_size(), true), 0);
+	assert_int_equal(open_small(&buffers, 1, page_size(), true), 0);
 	assert_true(buffers_borrow(&buffers, &ios[0]));
 	only = ios[0].buffer;
 	for (unsigned i = 1; i < 4; i++)
@@ -140,10 +148,97 @@ static void buffers_are_locked_while_they_are_open(void **state)
 	struct buffers buffers;
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 4, page_size(), false), 0);
+	assert_int_equal(open_small(&buffers, 4, page_size(), false), 0);
 	assert_int_equal(locked_memory() - before, expected);
 	buffers_close(&buffers);
 	assert_int_equal(locked_memory(), before);
+}
+
+/* Bytes of huge pages, of both kinds, in the mapping that begins at the address. */
+static size_t huge_bytes_at(const void *address)
+{
+	_cleanup_file_ FILE *smaps = fopen("/proc/self/smaps", "re");
+	unsigned long start, end, kilobytes, sum = 0;
+	bool within = false;
+	char line[512];
+
+	assert_non_null(smaps);
+	while (fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			within = start <= (uintptr_t)address && (uintptr_t)address < end;
+		else if (within && (sscanf(line, "AnonHugePages: %lu kB", &kilobytes) == 1 ||
+				    sscanf(line, "Private_Hugetlb: %lu kB", &kilobytes) == 1))
+			sum += kilobytes;
+	}
+	return sum * 1024;
+}
+
+static void large_buffers_begin_where_a_huge_page_can(void **state)
+{
+	size_t huge = buffers_huge_page();
+	struct buffers buffers;
+
+	(void)state;
+	assert_int_equal(buffers_open(&buffers, 3, huge / 2 + page_size(), false, HUGE_PAGES_AUTO,
+				      &what), 0);
+	assert_int_equal((uintptr_t)buffers.memory % huge, 0);
+	assert_int_equal(buffers.bytes, 3 * (huge / 2 + page_size()));
+	memset(buffers_of_tag(&buffers, 2), 1, buffers.each);
+	buffers_close(&buffers);
+}
+
+static void no_huge_page_where_they_are_not_wanted(void **state)
+{
+	struct buffers buffers;
+
+	(void)state;
+	assert_int_equal(open_small(&buffers, 4, buffers_huge_page(), false), 0);
+	assert_int_equal(huge_bytes_at(buffers.memory), 0);
+	buffers_close(&buffers);
+}
+
+/* An error where there are none, and never only some. */
+static void nothing_but_huge_pages_on_demand(void **state)
+{
+	size_t huge = buffers_huge_page();
+	struct buffers buffers;
+	int ret;
+
+	(void)state;
+	assert_int_equal(buffers_bytes(3, page_size(), HUGE_PAGES_YES), huge);
+	assert_int_equal(buffers_bytes(2, huge / 2 + 1, HUGE_PAGES_YES), 2 * huge);
+	ret = buffers_open(&buffers, 3, huge / 2, true, HUGE_PAGES_YES, &what);
+	if (ret) {
+		assert_contains(what, "get huge pages");
+		assert_null(buffers.memory);
+		assert_null(buffers.free);
+		skip();
+	}
+	assert_int_equal(buffers.bytes, 2 * huge);
+	assert_int_equal(huge_bytes_at(buffers.memory), 2 * huge);
+	memset(buffers.memory, 1, buffers.bytes);
+	buffers_close(&buffers);
+}
+
+static void huge_pages_that_cannot_be_had_are_an_error(void **state)
+{
+	struct buffers buffers;
+	int ret;
+
+	(void)state;
+	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+		skip();
+	ret = buffers_open(&buffers, 1, page_size(), true, HUGE_PAGES_YES, &what);
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	/* There are reserved ones. */
+	if (!ret) {
+		buffers_close(&buffers);
+		skip();
+	}
+	assert_int_equal(ret, -EOPNOTSUPP);
+	assert_contains(what, "get huge pages");
+	assert_null(buffers.memory);
+	assert_null(buffers.free);
 }
 
 static void memory_that_cannot_be_had_is_an_error(void **state)
@@ -152,7 +247,7 @@ static void memory_that_cannot_be_had_is_an_error(void **state)
 
 	(void)state;
 	/* Which error is the kernel's affair: ENOMEM, or EINVAL of what stands in for it (valgrind). */
-	assert_true(buffers_open(&buffers, 1, (size_t)1 << 62, true) < 0);
+	assert_true(open_small(&buffers, 1, (size_t)1 << 62, true) < 0);
 	assert_null(buffers.memory);
 	assert_null(buffers.free);
 }
@@ -182,7 +277,7 @@ static void misuse_is_asserted(void **state)
 	struct buffers buffers;
 
 	(void)state;
-	assert_int_equal(buffers_open(&buffers, 2, page_size(), true), 0);
+	assert_int_equal(open_small(&buffers, 2, page_size(), true), 0);
 	assert_true(aborts(borrow_twice, &buffers));
 	assert_true(aborts(return_nothing, &buffers));
 	assert_true(aborts(ask_for_a_tags_own, &buffers));
@@ -198,6 +293,10 @@ int main(void)
 		cmocka_unit_test(a_lightly_used_pool_stays_at_its_beginning),
 		cmocka_unit_test(who_waits_is_served_in_order),
 		cmocka_unit_test(buffers_are_locked_while_they_are_open),
+		cmocka_unit_test(large_buffers_begin_where_a_huge_page_can),
+		cmocka_unit_test(no_huge_page_where_they_are_not_wanted),
+		cmocka_unit_test(nothing_but_huge_pages_on_demand),
+		cmocka_unit_test(huge_pages_that_cannot_be_had_are_an_error),
 		cmocka_unit_test(memory_that_cannot_be_had_is_an_error),
 		cmocka_unit_test(misuse_is_asserted),
 	};

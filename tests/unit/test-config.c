@@ -211,6 +211,35 @@ static void each_queue_needs_a_buffer_at_least(void **state)
 	assert_contains(said, "memory: expected at least 5 × 1M");
 }
 
+static void huge_pages_are_whole_within_the_budget(void **state)
+{
+	uint64_t huge = buffers_huge_page();
+
+	(void)state;
+	config.depth = 3;
+	config.max_io = 4096;
+	config.data = DATA_COPY;
+	config.memory = 2 * huge;
+	config.huge_pages = HUGE_PAGES_AUTO;
+	assert_int_equal(make_plan(GET_DATA, 2), EXIT_DONE);
+	assert_int_equal(plan.buffer_bytes, 2 * 3 * 4096);
+	config.huge_pages = HUGE_PAGES_YES;
+	assert_int_equal(make_plan(GET_DATA, 2), EXIT_DONE);
+	assert_int_equal(plan.buffer_bytes, 2 * huge);
+	assert_int_equal(make_plan(GET_DATA, 3), EXIT_USAGE);
+	config.data = DATA_GET_DATA;
+	assert_int_equal(make_plan(GET_DATA, 2), EXIT_DONE);
+	assert_int_equal(plan.pool, 3);
+	assert_int_equal(plan.buffer_bytes, 2 * huge);
+	assert_int_equal(make_plan(GET_DATA, 3), EXIT_USAGE);
+	/* What does not fill a page is not used for more buffers. */
+	config.depth = 4096;
+	config.memory = 2 * huge - 4096;
+	assert_int_equal(make_plan(GET_DATA, 1), EXIT_DONE);
+	assert_int_equal(plan.pool, huge / 4096);
+	assert_int_equal(plan.buffer_bytes, huge);
+}
+
 static void the_largest_settings_do_not_overflow(void **state)
 {
 	(void)state;
@@ -558,6 +587,7 @@ int main(void)
 		TEST(without_get_data_the_budget_is_a_limit),
 		TEST(a_mode_that_is_asked_for_is_not_changed),
 		TEST(each_queue_needs_a_buffer_at_least),
+		TEST(huge_pages_are_whole_within_the_budget),
 		TEST(the_largest_settings_do_not_overflow),
 		TEST(the_budget_is_a_gigabyte_at_most_unless_given),
 		TEST(data_stays_in_the_kernel_where_driver_and_backend_can),
