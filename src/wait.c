@@ -155,6 +155,12 @@ static bool batches_due(const struct reactor *reactor)
 	return false;
 }
 
+/* A system call would move something on, without waiting. */
+static bool needs_enter(struct reactor *reactor)
+{
+	return ring_needs_enter(&reactor->ring) || batches_due(reactor);
+}
+
 /* One system call: hands over what is queued, and waits if told to. */
 static void enter(struct reactor *reactor, bool wait)
 {
@@ -189,13 +195,13 @@ static bool found_by_looking(struct reactor *reactor)
 	struct ring *ring = &reactor->ring;
 	bool looked = false;
 
-	if (ring_needs_enter(ring))
+	if (needs_enter(reactor))
 		enter(reactor, false);
 	while (!io_uring_cq_ready(&ring->uring) && !others_wait(reactor) && !has_ended(reactor) &&
 	       spin_on(&reactor->spin)) {
 		looked = true;
 		/* Work that only our enter can run. */
-		if (ring_needs_enter(ring))
+		if (needs_enter(reactor))
 			enter(reactor, false);
 	}
 	if (!io_uring_cq_ready(&ring->uring))

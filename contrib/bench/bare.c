@@ -18,7 +18,7 @@ void wait_serve(struct reactor *reactor)
 	for (unsigned rounds = 0; !has_ended(reactor); rounds++) {
 		/* As often as with libev. */
 		if (rounds % ROUNDS_PER_PASS == 0)
-			slice_adapt(&reactor->slice, reactor->arrived, reactor->arrivals);
+			schedule_adapt(&reactor->schedule, reactor->arrived, reactor->arrivals);
 		turn(reactor, true);
 	}
 }
