@@ -41,21 +41,21 @@ void schedule_open(struct schedule *schedule, bool adapt)
 {
 	struct sched_attr attr = { 0 };
 
-	*schedule = (struct schedule){ .account_fd = -1 };
+	*schedule = (struct schedule){ .delay_fd = -1 };
 	if (!adapt || !get(&attr) || attr.sched_policy != SCHED_NORMAL)
 		return;
 	/* Kernels that know no slice of a thread's own say 0. */
 	schedule->has_slice = attr.sched_runtime > SHORT_NS;
 	schedule->slice = attr.sched_runtime;
-	schedule->account_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-	schedule->adapts = schedule->has_slice || schedule->account_fd >= 0;
+	schedule->delay_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	schedule->adapts = schedule->has_slice || schedule->delay_fd >= 0;
 }
 
 void schedule_close(struct schedule *schedule)
 {
-	if (schedule->account_fd >= 0)
-		close(schedule->account_fd);
-	schedule->account_fd = -1;
+	if (schedule->delay_fd >= 0)
+		close(schedule->delay_fd);
+	schedule->delay_fd = -1;
 }
 
 static void set(struct schedule *schedule, enum schedule_way way)
@@ -75,19 +75,20 @@ static void set(struct schedule *schedule, enum schedule_way way)
 	schedule->adapts = false;
 }
 
-static void read_account(struct schedule *schedule, struct schedule_counts *counts)
+/* The second number in the file. */
+static void read_delay(struct schedule *schedule, uint64_t *delay)
 {
 	char text[80];
-	ssize_t n = pread(schedule->account_fd, text, sizeof(text) - 1, 0);
+	ssize_t n = pread(schedule->delay_fd, text, sizeof(text) - 1, 0);
 
 	text[MAX(n, 0)] = 0;
-	if (sscanf(text, "%" SCNu64 " %" SCNu64, &counts->ran, &counts->delay) != 2)
+	if (sscanf(text, "%*u %" SCNu64, delay) != 1)
 		schedule_close(schedule);
 }
 
 static enum schedule_way stay_patient(struct schedule *schedule, const struct schedule_counts *came)
 {
-	if (schedule->account_fd >= 0) {
+	if (schedule->delay_fd >= 0) {
 		if (came->delay <= MOST_DELAY * came->ran) {
 			schedule->strikes = 0;
 			return SCHEDULE_PATIENT;
@@ -118,13 +119,20 @@ enum schedule_way schedule_next(struct schedule *schedule, const struct schedule
 			return SCHEDULE_USUAL;
 		return schedule->looks < LOOKS_BETWEEN_TRIALS ? SCHEDULE_EAGER : SCHEDULE_USUAL;
 	}
-	if (schedule->has_slice && asleep >= came->requests - came->requests / 8)
+	/* A slice that ends in the middle of a request would only cost a switch. */
+	if (schedule->has_slice && asleep >= came->requests - came->requests / 8 &&
+	    came->ran <= came->requests * SHORT_NS)
 		return SCHEDULE_EAGER;
 	if (schedule->way == SCHEDULE_PATIENT)
 		return stay_patient(schedule, came);
-	if (schedule->account_fd < 0 || schedule->pause || came->requests < BURST * came->arrivals)
+	if (schedule->delay_fd < 0 || schedule->pause || came->requests < BURST * came->arrivals)
 		return SCHEDULE_USUAL;
 	return SCHEDULE_PATIENT;
+}
+
+static uint64_t nanoseconds(const struct timeval *time)
+{
+	return (uint64_t)time->tv_sec * 1000000000 + (uint64_t)time->tv_usec * 1000;
 }
 
 void schedule_adapt(struct schedule *schedule, uint64_t requests, uint64_t arrivals)
@@ -137,8 +145,9 @@ void schedule_adapt(struct schedule *schedule, uint64_t requests, uint64_t arriv
 		return;
 	getrusage(RUSAGE_THREAD, &usage);
 	now.sleeps = (uint64_t)usage.ru_nvcsw;
+	now.ran = nanoseconds(&usage.ru_utime) + nanoseconds(&usage.ru_stime);
 	if (schedule->way == SCHEDULE_PATIENT)
-		read_account(schedule, &now);
+		read_delay(schedule, &now.delay);
 	came = (struct schedule_counts){
 		.requests = now.requests - schedule->last.requests,
 		.arrivals = now.arrivals - schedule->last.arrivals,
@@ -152,7 +161,7 @@ void schedule_adapt(struct schedule *schedule, uint64_t requests, uint64_t arriv
 		schedule->looks = 0;
 		/* Not at every look, as that costs thousands of instructions. */
 		if (next == SCHEDULE_PATIENT)
-			read_account(schedule, &now);
+			read_delay(schedule, &now.delay);
 	}
 	schedule->last = now;
 }

@@ -39,15 +39,15 @@ struct schedule_counts {
 	uint64_t requests;
 	uint64_t arrivals; /* times at which some came */
 	uint64_t sleeps;   /* of the thread */
-	uint64_t ran;      /* ns that the thread had a CPU, */
-	uint64_t delay;    /* and waited for one; both while PATIENT only */
+	uint64_t ran;      /* ns that the thread had a CPU */
+	uint64_t delay;    /* and waited for one; known while PATIENT */
 };
 
 struct schedule {
 	enum schedule_way way;
 	bool adapts;         /* the kernel and the thread's policy allow it */
 	bool has_slice;      /* EAGER can be had */
-	int account_fd;      /* ran and delay of the thread, -1: PATIENT cannot be had */
+	int delay_fd;        /* the scheduler's account, -1: PATIENT cannot be had */
 	uint64_t slice;      /* the usual one, ns */
 	unsigned looks;      /* since it is this way */
 	unsigned strikes;    /* of them, the last that found PATIENT too dear */

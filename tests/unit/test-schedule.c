@@ -14,7 +14,7 @@
 
 static struct schedule able(void)
 {
-	return (struct schedule){ .adapts = true, .has_slice = true, .account_fd = 0 };
+	return (struct schedule){ .adapts = true, .has_slice = true, .delay_fd = 0 };
 }
 
 /* So many requests more, that came so often, each time with the thread asleep. */
@@ -84,6 +84,19 @@ static void sleeps_for_a_backing_do_not_make_it_eager(void **state)
 	assert_int_equal(schedule_next(&schedule, &came), SCHEDULE_USUAL);
 }
 
+static void long_requests_do_not_make_it_eager(void **state)
+{
+	struct schedule schedule = able();
+	struct schedule_counts came = {
+		.requests = LOOK, .arrivals = LOOK, .sleeps = LOOK, .ran = LOOK * 500000,
+	};
+
+	(void)state;
+	assert_int_equal(schedule_next(&schedule, &came), SCHEDULE_USUAL);
+	came.ran = LOOK * 50000;
+	assert_int_equal(schedule_next(&schedule, &came), SCHEDULE_EAGER);
+}
+
 static void bursts_make_it_patient(void **state)
 {
 	struct schedule schedule = able();
@@ -134,7 +147,7 @@ static void nobody_is_patient_without_knowing_what_it_costs(void **state)
 
 	(void)state;
 	assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_PATIENT);
-	schedule.account_fd = -1;
+	schedule.delay_fd = -1;
 	assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_USUAL);
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_USUAL);
@@ -197,7 +210,7 @@ static void the_thread_gets_a_policy_and_gives_it_back(void **state)
 
 	(void)state;
 	open_afresh(&schedule, true);
-	if (schedule.account_fd < 0)
+	if (schedule.delay_fd < 0)
 		skip();
 	serve(&schedule, 100 * LOOK, 1);
 	assert_int_equal(schedule.way, SCHEDULE_PATIENT);
@@ -242,6 +255,7 @@ int main(void)
 		cmocka_unit_test(a_few_that_come_together_end_the_eager_way),
 		cmocka_unit_test(the_usual_way_is_tried_again),
 		cmocka_unit_test(sleeps_for_a_backing_do_not_make_it_eager),
+		cmocka_unit_test(long_requests_do_not_make_it_eager),
 		cmocka_unit_test(bursts_make_it_patient),
 		cmocka_unit_test(patience_that_costs_time_ends_and_comes_back_later_and_later),
 		cmocka_unit_test(nobody_is_patient_without_knowing_what_it_costs),
