@@ -512,6 +512,7 @@ static int serve(struct run *run)
 	run->device.on_live = on_live;
 	run->device.on_gone = on_gone;
 	run->device.owner = run;
+	log_switch(run->device.about);
 	device_start(&run->device);
 	if (!run->device.gone)
 		ev_run(run->loop, 0);
@@ -520,6 +521,7 @@ static int serve(struct run *run)
 	if (run->status == EXIT_TIMEOUT)
 		_exit(EXIT_TIMEOUT);
 	backend_close(run->target, run->device.live);
+	log_switch(NULL);
 	device_free(&run->device);
 	ctrl_close(&run->ctrl);
 	return run->status;

@@ -564,7 +564,6 @@ static bool granted(struct device *device, uint64_t asked)
 static void added(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
-	char prefix[32];
 
 	/* Before anything else: from now on there is a device to delete. */
 	if (!result) {
@@ -573,8 +572,7 @@ static void added(struct ctrl_command *command, int result)
 	}
 	if (!ended_well(command, result))
 		return;
-	snprintf(prefix, sizeof(prefix), "ublkb%u", device->id);
-	log_set_prefix(prefix);
+	snprintf(device->about, sizeof(device->about), "ublkb%u", device->id);
 	if (!granted(device, device->asked)) {
 		fail(device, EXIT_KERNEL);
 		return;
@@ -640,6 +638,7 @@ void device_start(struct device *device)
 {
 	int ret = mailbox_open(&device->box);
 
+	snprintf(device->about, sizeof(device->about), "ublkd");
 	device->shape.char_fd = -1;
 	ev_timer_init(&device->reactor_timer, reactors_late, REACTOR_END_DEADLINE, 0);
 	if (ret) {

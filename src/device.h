@@ -35,6 +35,7 @@ struct device {
 	void *owner;
 
 	/* device.c's from here on; others may read id and node.path. */
+	char about[32];                   /* what its messages begin with */
 	struct ctrl_command command;      /* the life's commands, one at a time */
 	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
 	struct orphan_hunt hunt;

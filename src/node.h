@@ -33,6 +33,7 @@ struct node {
 	dev_t device;
 
 	ev_timer timer;   /* node.c's */
+	const char *about; /* see log_about() */
 	ev_tstamp until;
 	int step;
 	struct helper helper;

@@ -82,10 +82,12 @@ static void look_at(struct orphan_hunt *hunt, uint32_t id);
 static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct orphan_hunt *hunt = container_of(timer, struct orphan_hunt, timer);
+	const char *before = log_switch(hunt->command.about);
 
 	(void)loop;
 	(void)events;
 	look_at(hunt, hunt->wanted);
+	log_switch(before);
 }
 
 static void deleted(struct ctrl_command *command, int result)
