@@ -73,6 +73,7 @@ struct run {
 	struct ev_loop *loop;
 	ev_periodic far; /* see loop_rest_undisturbed() */
 	struct ctrl ctrl;
+	struct pool pool;
 	struct ublkd_target *target;
 	struct device device;
 	struct background background;
@@ -498,15 +499,21 @@ static int serve(struct run *run)
 	run->files = set_file_limit(RLIM_INFINITY);
 	if (ctrl_open(&run->ctrl, run->loop))
 		return EXIT_KERNEL;
+	if (pool_open(&run->pool, run->loop, 0)) {
+		ctrl_close(&run->ctrl);
+		return EXIT_RUNTIME;
+	}
 	ret = open_target(run);
 	if (ret) {
 		backend_close(run->target, false);
+		pool_close(&run->pool);
 		ctrl_close(&run->ctrl);
 		return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
 	}
 	watch_signals(run);
 	run->device.loop = run->loop;
 	run->device.ctrl = &run->ctrl;
+	run->device.pool = &run->pool;
 	run->device.config = &run->device_config;
 	run->device.target = run->target;
 	run->device.on_live = on_live;
@@ -520,6 +527,7 @@ static int serve(struct run *run)
 	/* A command that is stuck in the driver still owns what we would free. */
 	if (run->status == EXIT_TIMEOUT)
 		_exit(EXIT_TIMEOUT);
+	pool_close(&run->pool);
 	backend_close(run->target, run->device.live);
 	log_switch(NULL);
 	device_free(&run->device);

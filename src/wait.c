@@ -86,15 +86,21 @@ static void reap(struct reactor *reactor)
 
 static bool has_ended(const struct reactor *reactor)
 {
-	return reactor->error || reactor->queues_ended == reactor->nr_queues;
+	return reactor->error || reactor->stopping;
 }
 
 /* Buffers whose commit is in the kernel go to those who wait for one. */
 static void release_buffers(struct reactor *reactor)
 {
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		struct io *io = buffers_release(&reactor->queues[q]->buffers);
+	struct queue *queue = reactor->due;
 
+	reactor->due = NULL;
+	while (queue) {
+		struct queue *next_queue = queue->next_due;
+		struct io *io = buffers_release(&queue->buffers);
+
+		queue->due = false;
+		queue = next_queue;
 		while (io) {
 			struct io *next = io->next;
 
@@ -123,8 +129,8 @@ static bool others_wait(const struct reactor *reactor)
 {
 	if (reactor->parked_first)
 		return true;
-	for (unsigned q = 0; reactor->pooled && q < reactor->nr_queues; q++) {
-		if (buffers_due(&reactor->queues[q]->buffers))
+	for (const struct queue *queue = reactor->due; queue; queue = queue->next_due) {
+		if (buffers_due(&queue->buffers))
 			return true;
 	}
 	return false;
@@ -139,7 +145,7 @@ static void enter(struct reactor *reactor, bool wait)
 		reactor_fail(reactor, ret, "the ring takes no more I/O");
 		return;
 	}
-	if (reactor->pooled && !io_uring_sq_ready(&reactor->ring.uring))
+	if (reactor->due && !io_uring_sq_ready(&reactor->ring.uring))
 		release_buffers(reactor);
 	if (reactor->parked_first && !ret)
 		resume_parked(reactor);
@@ -200,6 +206,7 @@ static void pass(struct reactor *reactor)
 	ev_run(reactor->loop, EVRUN_NOWAIT);
 	if (reactor->loop_ready)
 		ev_run(reactor->loop, EVRUN_NOWAIT);
+	reactor_close_over(reactor);
 	reactor->loop_due = reactor->loop_ready = false;
 	slice_adapt(&reactor->slice, reactor->arrived, reactor->arrivals);
 }
@@ -261,7 +268,7 @@ static void be_busy(struct reactor *reactor)
 
 static bool has_work(struct reactor *reactor)
 {
-	return ring_has_work(&reactor->ring) || others_wait(reactor);
+	return ring_has_work(&reactor->ring) || others_wait(reactor) || reactor->over;
 }
 
 /*

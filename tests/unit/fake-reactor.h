@@ -20,9 +20,10 @@
 #define BENCH_FILES 2
 #define BENCH_ZERO_FILE 8
 #define BENCH_SLOT_BASE 40
+#define BENCH_OWN_BASE 20
 #define BENCH_POOL 2
 #define BENCH_SQES 512
-#define BENCH_SLOTS (BENCH_SLOT_BASE + BENCH_DEPTH)
+#define BENCH_SLOTS (BENCH_OWN_BASE + BENCH_DEPTH)
 
 struct bench {
 	struct ublkd_backend backend;
