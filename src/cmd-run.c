@@ -2,10 +2,6 @@
 /* ublkd run: serves one device until it is told to stop. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <grp.h>
-#include <inttypes.h>
-#include <pwd.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -19,9 +15,9 @@
 #include "device.h"
 #include "exit.h"
 #include "log.h"
+#include "spec.h"
 #include "util/loop.h"
 #include "util/macros.h"
-#include "util/parse.h"
 
 extern char **environ;
 
@@ -53,21 +49,10 @@ static const struct ublkd_option run_options[] = {
 	{ 0 },
 };
 
-#define MOST_LAYERS 4
-
-/* A backend as it was named, or a filter before it. */
-struct layer {
-	const struct ublkd_backend *backend;
-	void *config;
-	struct options set;
-};
-
 struct run {
 	struct run_config config;
-	struct device_config device_config;
-	struct options run_set, device_set;
-	struct layer layers[MOST_LAYERS]; /* the topmost first */
-	unsigned nr_layers;
+	struct options run_set;
+	struct spec spec;
 	char **child_argv; /* NULL: no command */
 
 	struct ev_loop *loop;
@@ -89,16 +74,6 @@ struct run {
 
 /* ---- command line -------------------------------------------------------------- */
 
-static int unknown_option(const struct run *run, const char *name, size_t length)
-{
-	const char *backend = run->layers[run->nr_layers - 1].backend->name;
-
-	ublkd_error("expected an option of 'run' or of the backend '%s', got '%.*s'; "
-		    "'ublkd help run' and 'ublkd help %s' list them", backend, (int)length, name,
-		    backend);
-	return EXIT_USAGE;
-}
-
 static int parse_flag(struct run *run, const char *arg)
 {
 	size_t length = strcspn(arg + 2, "=");
@@ -113,59 +88,11 @@ static int parse_flag(struct run *run, const char *arg)
 		       EXIT_USAGE : EXIT_DONE;
 }
 
-static int add_layer(struct run *run, const char *name, bool last)
-{
-	struct layer *layer = &run->layers[run->nr_layers];
-
-	if (run->nr_layers == MOST_LAYERS) {
-		ublkd_error("expected at most %u filters before the backend", MOST_LAYERS - 1);
-		return EXIT_USAGE;
-	}
-	layer->backend = backend_find(name);
-	if (!layer->backend || layer->backend->filter == last) {
-		ublkd_error("expected a %s, got '%s'; 'ublkd help' lists them",
-			    last ? "backend" : "filter before '+'", name);
-		return EXIT_USAGE;
-	}
-	layer->config = calloc(1, layer->backend->config_size);
-	if (!layer->config) {
-		ublkd_error("no memory");
-		return EXIT_RUNTIME;
-	}
-	options_init(&layer->set, layer->backend->options, layer->config);
-	run->nr_layers++;
-	return EXIT_DONE;
-}
-
-/* FILTER+…+BACKEND; for --help a filter alone will do. */
-static int parse_backend(struct run *run, const char *names)
-{
-	_cleanup_free_ char *copy = strdup(names);
-	char *rest = copy;
-	int status = copy ? EXIT_DONE : EXIT_RUNTIME;
-
-	while (rest && !status) {
-		const char *name = strsep(&rest, "+");
-
-		status = add_layer(run, name, !rest && !run->config.help);
-	}
-	return status;
-}
-
 static int parse_setting(struct run *run, const char *arg)
 {
 	size_t length = strcspn(arg, "=");
-	const char *value = arg[length] ? arg + length + 1 : NULL;
-	const struct ublkd_option *option = option_find(device_options, arg, length);
-	struct options *set = &run->device_set;
 
-	for (unsigned i = 0; !option && i < run->nr_layers; i++) {
-		set = &run->layers[i].set;
-		option = option_find(set->table, arg, length);
-	}
-	if (!option)
-		return unknown_option(run, arg, length);
-	return options_set(set, option, value) ? EXIT_USAGE : EXIT_DONE;
+	return spec_set(&run->spec, arg, length, arg[length] ? arg + length + 1 : NULL);
 }
 
 static int parse_arguments(struct run *run, int argc, char **argv)
@@ -186,8 +113,8 @@ static int parse_arguments(struct run *run, int argc, char **argv)
 		}
 		if (!strncmp(argv[i], "--", 2))
 			status = parse_flag(run, argv[i]);
-		else if (!run->nr_layers)
-			status = parse_backend(run, argv[i]);
+		else if (!run->spec.nr_layers)
+			status = spec_set_backend(&run->spec, argv[i], run->config.help);
 		else
 			status = parse_setting(run, argv[i]);
 		if (status)
@@ -196,65 +123,10 @@ static int parse_arguments(struct run *run, int argc, char **argv)
 	return EXIT_DONE;
 }
 
-/* ---- settings that go together --------------------------------------------------- */
-
-static int parse_owner(const char *text, uid_t *uid, gid_t *gid)
-{
-	_cleanup_free_ char *user = strdup(text);
-	char *group = user ? strchr(user, ':') : NULL;
-	uint64_t number;
-
-	if (group)
-		*group++ = 0;
-	if (user && *user) {
-		const struct passwd *entry = getpwnam(user);
-
-		if (!entry && (parse_uint(user, &number) || number >= UINT32_MAX))
-			goto unknown;
-		*uid = entry ? entry->pw_uid : (uid_t)number;
-	}
-	if (group && *group) {
-		const struct group *entry = getgrnam(group);
-
-		if (!entry && (parse_uint(group, &number) || number >= UINT32_MAX))
-			goto unknown;
-		*gid = entry ? entry->gr_gid : (gid_t)number;
-	}
-	return EXIT_DONE;
-unknown:
-	ublkd_error("owner: expected USER[:GROUP] that exists, or numbers, got '%s'", text);
-	return EXIT_USAGE;
-}
-
-static int check_cpus(const char *list)
-{
-	cpu_set_t asked, allowed;
-
-	cpu_list_to_set(list, &asked);
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return EXIT_DONE;
-	CPU_AND(&asked, &asked, &allowed);
-	if (CPU_COUNT(&asked))
-		return EXIT_DONE;
-	ublkd_error("cpus: expected CPUs that this process may use, got '%s'", list);
-	return EXIT_USAGE;
-}
-
 static int check_settings(struct run *run)
 {
-	struct device_config *config = &run->device_config;
-
-	if (!run->nr_layers) {
+	if (!run->spec.nr_layers) {
 		ublkd_error("run: expected a backend, got none; 'ublkd help' lists them");
-		return EXIT_USAGE;
-	}
-	for (unsigned i = 0; i < run->nr_layers; i++) {
-		if (options_check(&run->layers[i].set, run->layers[i].backend->name))
-			return EXIT_USAGE;
-	}
-	if (config->reactors > config->queues) {
-		ublkd_error("reactors: expected at most queues=%" PRIu64 ", got '%" PRIu64 "'",
-			    config->queues, config->reactors);
 		return EXIT_USAGE;
 	}
 	if (run->config.background && run->child_argv) {
@@ -262,14 +134,7 @@ static int check_settings(struct run *run)
 			    run->child_argv[0]);
 		return EXIT_USAGE;
 	}
-	config->id_given = options_given(&run->device_set, "id");
-	config->mode_given = options_given(&run->device_set, "mode");
-	run->device.uid = (uid_t)-1;
-	run->device.gid = (gid_t)-1;
-	if (config->cpus && check_cpus(config->cpus))
-		return EXIT_USAGE;
-	return config->owner ? parse_owner(config->owner, &run->device.uid, &run->device.gid) :
-			       EXIT_DONE;
+	return spec_check(&run->spec);
 }
 
 /* ---- what the process is given and leaves ------------------------------------------- */
@@ -471,24 +336,9 @@ static void on_gone(struct device *device, int status)
 	ev_break(run->loop, EVBREAK_ALL);
 }
 
-/* From the lowest layer up. */
-static int open_target(struct run *run)
-{
-	struct ublkd_wish wish = {
-		.read_only = run->device_config.read_only,
-		.block_size = (uint32_t)run->device_config.block_size,
-	};
-	int ret = 0;
-
-	for (unsigned i = run->nr_layers; !ret && i-- > 0;)
-		ret = backend_open(&run->target, run->layers[i].backend, run->layers[i].config,
-				   &wish, run->target);
-	return ret;
-}
-
 static int serve(struct run *run)
 {
-	int ret;
+	int status;
 
 	run->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	if (!run->loop) {
@@ -503,19 +353,20 @@ static int serve(struct run *run)
 		ctrl_close(&run->ctrl);
 		return EXIT_RUNTIME;
 	}
-	ret = open_target(run);
-	if (ret) {
-		backend_close(run->target, false);
+	status = spec_open(&run->spec, &run->target);
+	if (status) {
 		pool_close(&run->pool);
 		ctrl_close(&run->ctrl);
-		return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
+		return status;
 	}
 	watch_signals(run);
 	run->device.loop = run->loop;
 	run->device.ctrl = &run->ctrl;
 	run->device.pool = &run->pool;
-	run->device.config = &run->device_config;
+	run->device.config = &run->spec.device;
 	run->device.target = run->target;
+	run->device.uid = run->spec.uid;
+	run->device.gid = run->spec.gid;
 	run->device.on_live = on_live;
 	run->device.on_gone = on_gone;
 	run->device.owner = run;
@@ -557,11 +408,11 @@ static int run_main(int argc, char **argv)
 	int status;
 
 	options_init(&run.run_set, run_options, &run.config);
-	options_init(&run.device_set, device_options, &run.device_config);
+	spec_init(&run.spec);
 	status = parse_arguments(&run, argc, argv);
 	if (!status && run.config.help) {
-		if (run.nr_layers)
-			backend_print_help(run.layers[0].backend);
+		if (run.spec.nr_layers)
+			backend_print_help(run.spec.layers[0].backend);
 		else
 			command_print_help(&run_command);
 	} else if (!status) {
@@ -570,11 +421,7 @@ static int run_main(int argc, char **argv)
 			status = serve_as_asked(&run);
 	}
 	options_free(&run.run_set);
-	options_free(&run.device_set);
-	for (unsigned i = 0; i < run.nr_layers; i++) {
-		options_free(&run.layers[i].set);
-		free(run.layers[i].config);
-	}
+	spec_free(&run.spec);
 	return status;
 }
 
