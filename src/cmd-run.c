@@ -6,45 +6,27 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "backend.h"
-#include "background.h"
 #include "command.h"
 #include "device.h"
 #include "exit.h"
 #include "log.h"
+#include "process.h"
 #include "spec.h"
-#include "util/loop.h"
 #include "util/macros.h"
 
 extern char **environ;
 
 struct run_config {
-	bool background, stats, verbose, help;
-	char *pid_file;
-	int log; /* enum log_destination */
+	struct process_config process;
 };
 
-enum log_destination { LOG_TO_STDERR, LOG_TO_SYSLOG };
-
-static const char *const log_names[] = { "stderr", "syslog", NULL };
-
-#define FIELD(name) offsetof(struct run_config, name)
-
 static const struct ublkd_option run_options[] = {
-	{ .name = "background", .type = UBLKD_OPT_BOOL, .offset = FIELD(background), .flag = true,
-	  .help = "return when the device is usable, and serve on" },
-	{ .name = "pid-file", .type = UBLKD_OPT_STRING, .offset = FIELD(pid_file), .arg = "PATH",
-	  .help = "write the process id to this file" },
-	{ .name = "stats", .type = UBLKD_OPT_BOOL, .offset = FIELD(stats), .flag = true,
-	  .help = "log the counters of every queue at the end (on SIGUSR1 always)" },
-	{ .name = "verbose", .type = UBLKD_OPT_BOOL, .offset = FIELD(verbose), .flag = true,
-	  .help = "log every step" },
-	{ .name = "log", .type = UBLKD_OPT_ENUM, .offset = FIELD(log), .values = log_names,
-	  .preset = "stderr", .arg = "WHERE", .help = "where messages go" },
-	{ .name = "help", .type = UBLKD_OPT_BOOL, .offset = FIELD(help), .flag = true,
+	PROCESS_OPTIONS(struct run_config, process),
+	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true,
+	  .offset = PROCESS_FIELD(struct run_config, process, help),
 	  .help = "explain this command, or the backend that is named" },
 	{ 0 },
 };
@@ -61,32 +43,14 @@ struct run {
 	struct pool pool;
 	struct ublkd_target *target;
 	struct device device;
-	struct background background;
-	ev_signal signals[4];
+	struct process process;
 	ev_child child;
 	bool child_running;
 	int child_status;
-	char *pid_file;    /* absolute; written: must go in the end */
-	rlim_t files;      /* the soft limit that we came with */
-	unsigned stops;    /* signals to stop that came */
 	int status;
 };
 
 /* ---- command line -------------------------------------------------------------- */
-
-static int parse_flag(struct run *run, const char *arg)
-{
-	size_t length = strcspn(arg + 2, "=");
-	const struct ublkd_option *option = option_find(run_options, arg + 2, length);
-
-	if (!option) {
-		ublkd_error("expected an option of 'run', got '%s'; 'ublkd help run' lists them",
-			    arg);
-		return EXIT_USAGE;
-	}
-	return options_set(&run->run_set, option, arg[2 + length] ? arg + 3 + length : NULL) ?
-		       EXIT_USAGE : EXIT_DONE;
-}
 
 static int parse_setting(struct run *run, const char *arg)
 {
@@ -99,7 +63,7 @@ static int parse_arguments(struct run *run, int argc, char **argv)
 {
 	/* Who asks for help need not have a whole command line yet. */
 	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
-		run->config.help |= !strcmp(argv[i], "--help");
+		run->config.process.help |= !strcmp(argv[i], "--help");
 	for (int i = 1; i < argc; i++) {
 		int status;
 
@@ -112,9 +76,9 @@ static int parse_arguments(struct run *run, int argc, char **argv)
 			break;
 		}
 		if (!strncmp(argv[i], "--", 2))
-			status = parse_flag(run, argv[i]);
+			status = process_flag(&run->run_set, argv[i], "run");
 		else if (!run->spec.nr_layers)
-			status = spec_set_backend(&run->spec, argv[i], run->config.help);
+			status = spec_set_backend(&run->spec, argv[i], run->config.process.help);
 		else
 			status = parse_setting(run, argv[i]);
 		if (status)
@@ -129,62 +93,12 @@ static int check_settings(struct run *run)
 		ublkd_error("run: expected a backend, got none; 'ublkd help' lists them");
 		return EXIT_USAGE;
 	}
-	if (run->config.background && run->child_argv) {
+	if (run->config.process.background && run->child_argv) {
 		ublkd_error("--background: expected no command behind '--', got '%s'",
 			    run->child_argv[0]);
 		return EXIT_USAGE;
 	}
 	return spec_check(&run->spec);
-}
-
-/* ---- what the process is given and leaves ------------------------------------------- */
-
-/*
- * A reactor takes five files, a device two. Programs that we start may count
- * on the limit that they would have without us. Returns the old soft limit.
- */
-static rlim_t set_file_limit(rlim_t files)
-{
-	struct rlimit limit;
-	rlim_t old;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return 0;
-	old = limit.rlim_cur;
-	limit.rlim_cur = MIN(files, limit.rlim_max);
-	setrlimit(RLIMIT_NOFILE, &limit);
-	return old;
-}
-
-/* The daemon changes its directory before it removes the file. */
-static char *absolute_path(const char *path)
-{
-	_cleanup_free_ char *directory = *path == '/' ? strdup("") : realpath(".", NULL);
-	char *absolute;
-
-	if (!directory || asprintf(&absolute, "%s%s%s", directory, *path == '/' ? "" : "/", path) < 0)
-		return NULL;
-	return absolute;
-}
-
-static int leave_pid_file(struct run *run)
-{
-	char *path = run->config.pid_file ? absolute_path(run->config.pid_file) : NULL;
-	int ret = path ? pid_file_write(path) : 0;
-
-	if (ret)
-		free(path);
-	else
-		run->pid_file = path;
-	return ret;
-}
-
-static void remove_pid_file(struct run *run)
-{
-	if (run->pid_file)
-		unlink(run->pid_file);
-	free(run->pid_file);
-	run->pid_file = NULL;
 }
 
 /* ---- signals and the command -------------------------------------------------------- */
@@ -197,7 +111,7 @@ static void child_ended(struct ev_loop *loop, ev_child *watcher, int events)
 	(void)events;
 	ev_child_stop(loop, watcher);
 	run->child_running = false;
-	if (run->stops < 2) /* then we killed it, and know what for */
+	if (run->process.stops < 2) /* then we killed it, and know what for */
 		run->child_status = WIFSIGNALED(status) ? EXIT_SIGNAL + WTERMSIG(status) :
 							  WEXITSTATUS(status);
 	device_stop(&run->device, false);
@@ -227,9 +141,9 @@ static void start_child(struct run *run)
 	snprintf(id, sizeof(id), "%u", run->device.id);
 	setenv("UBLKD_DEVICE", run->device.node.path, 1);
 	setenv("UBLKD_DEVICE_ID", id, 1);
-	set_file_limit(run->files);
+	process_limit_files(&run->process, true);
 	error = spawn(run->child_argv, &pid);
-	set_file_limit(RLIM_INFINITY);
+	process_limit_files(&run->process, false);
 	if (error) {
 		ublkd_error("cannot run '%s': %s", run->child_argv[0], strerror(error));
 		run->child_status = error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -247,60 +161,25 @@ static bool terminal_signals_us(void)
 	return tcgetpgrp(STDIN_FILENO) == getpgrp();
 }
 
-/*
- * The first signal stops, or is the command's, whose end stops; the second
- * fails what is left; the third gives up.
- */
-static void on_stop_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+/* The first signal may be the command's, whose end stops. */
+static void on_stop(struct process *process, int signal)
 {
-	struct run *run = watcher->data;
+	struct run *run = container_of(process, struct run, process);
 
-	(void)loop;
-	(void)events;
-	switch (++run->stops) {
-	case 1:
-		if (!run->child_running)
-			device_stop(&run->device, false);
-		else if (watcher->signum != SIGINT || !terminal_signals_us())
-			kill(run->child.pid, watcher->signum);
-		break;
-	case 2:
-		ublkd_note("stopping by force: the I/O that is left is failed");
-		if (run->child_running) {
-			run->child_status = EXIT_SIGNAL + watcher->signum;
-			kill(run->child.pid, SIGKILL);
-		}
-		device_stop(&run->device, true);
-		break;
-	default:
-		ublkd_error("giving up: the next ublkd removes the device's remains");
-		remove_pid_file(run);
-		_exit(EXIT_RUNTIME);
+	if (process->stops > 1 && run->child_running) {
+		run->child_status = EXIT_SIGNAL + signal;
+		kill(run->child.pid, SIGKILL);
+	} else if (run->child_running) {
+		if (signal != SIGINT || !terminal_signals_us())
+			kill(run->child.pid, signal);
+		return;
 	}
+	device_stop(&run->device, process->stops > 1);
 }
 
-static void on_stats_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+static void on_stats(struct process *process)
 {
-	struct run *run = watcher->data;
-
-	(void)loop;
-	(void)events;
-	device_log_stats(&run->device);
-}
-
-static void watch_signals(struct run *run)
-{
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
-
-	signal(SIGPIPE, SIG_IGN);
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-		ev_signal *watcher = &run->signals[i];
-
-		ev_signal_init(watcher, numbers[i] == SIGUSR1 ? on_stats_signal : on_stop_signal,
-			       numbers[i]);
-		watcher->data = run;
-		ev_signal_start(run->loop, watcher);
-	}
+	device_log_stats(&container_of(process, struct run, process)->device);
 }
 
 /* ---- the device ------------------------------------------------------------------------ */
@@ -310,7 +189,7 @@ static void on_live(struct device *device)
 	struct run *run = device->owner;
 	char line[NODE_NAME_MAX + 1];
 
-	if (leave_pid_file(run)) {
+	if (process_leave_pid_file(&run->process)) {
 		run->child_status = EXIT_RUNTIME;
 		device_stop(device, false);
 		return;
@@ -320,17 +199,14 @@ static void on_live(struct device *device)
 		return;
 	}
 	snprintf(line, sizeof(line), "%s\n", device->node.path);
-	if (run->background.report_fd >= 0)
-		background_ready(&run->background, line);
-	else if (write(STDOUT_FILENO, line, strlen(line)) < 0)
-		ublkd_error("cannot print '%s': %s", device->node.path, strerror(errno));
+	process_print(&run->process, line);
 }
 
 static void on_gone(struct device *device, int status)
 {
 	struct run *run = device->owner;
 
-	if (run->config.stats)
+	if (run->config.process.stats)
 		device_log_stats(device);
 	run->status = status ? status : run->child_status;
 	ev_break(run->loop, EVBREAK_ALL);
@@ -340,13 +216,9 @@ static int serve(struct run *run)
 {
 	int status;
 
-	run->loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
-	if (!run->loop) {
-		ublkd_error("cannot make the event loop");
+	run->loop = process_loop(&run->process, &run->far);
+	if (!run->loop)
 		return EXIT_RUNTIME;
-	}
-	loop_rest_undisturbed(run->loop, &run->far);
-	run->files = set_file_limit(RLIM_INFINITY);
 	if (ctrl_open(&run->ctrl, run->loop))
 		return EXIT_KERNEL;
 	if (pool_open(&run->pool, run->loop, 0)) {
@@ -359,7 +231,7 @@ static int serve(struct run *run)
 		ctrl_close(&run->ctrl);
 		return status;
 	}
-	watch_signals(run);
+	process_watch_signals(&run->process, run->loop);
 	run->device.loop = run->loop;
 	run->device.ctrl = &run->ctrl;
 	run->device.pool = &run->pool;
@@ -374,7 +246,7 @@ static int serve(struct run *run)
 	device_start(&run->device);
 	if (!run->device.gone)
 		ev_run(run->loop, 0);
-	remove_pid_file(run);
+	process_end(&run->process);
 	/* A command that is stuck in the driver still owns what we would free. */
 	if (run->status == EXIT_TIMEOUT)
 		_exit(EXIT_TIMEOUT);
@@ -386,31 +258,18 @@ static int serve(struct run *run)
 	return run->status;
 }
 
-static int serve_as_asked(struct run *run)
-{
-	int status;
-
-	log_set_verbose(run->config.verbose);
-	run->background.report_fd = -1;
-	if (run->config.background) {
-		status = background_start(&run->background);
-		if (status >= 0)
-			return status;
-	}
-	if (run->config.log == LOG_TO_SYSLOG)
-		log_to_syslog();
-	return serve(run);
-}
-
 static int run_main(int argc, char **argv)
 {
 	struct run run = { 0 };
 	int status;
 
 	options_init(&run.run_set, run_options, &run.config);
+	run.process.config = &run.config.process;
+	run.process.on_stop = on_stop;
+	run.process.on_stats = on_stats;
 	spec_init(&run.spec);
 	status = parse_arguments(&run, argc, argv);
-	if (!status && run.config.help) {
+	if (!status && run.config.process.help) {
 		if (run.spec.nr_layers)
 			backend_print_help(run.spec.layers[0].backend);
 		else
@@ -418,7 +277,9 @@ static int run_main(int argc, char **argv)
 	} else if (!status) {
 		status = check_settings(&run);
 		if (!status)
-			status = serve_as_asked(&run);
+			status = process_begin(&run.process);
+		if (status < 0)
+			status = serve(&run);
 	}
 	options_free(&run.run_set);
 	spec_free(&run.spec);
