@@ -136,7 +136,12 @@ static void deleted(struct ctrl_command *command, int result)
 static void delete_late(struct ctrl_command *command)
 {
 	struct device *device = container_of(command, struct device, command);
+	char path[64];
 
+	/* The first that it does; where many devices go at once, it may be late itself. */
+	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", device->id);
+	if (!access(path, F_OK))
+		return;
 	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
 		   "free again when its last user is gone",
 		   device->draining ? "what was left failed" : "its data written back");
