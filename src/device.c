@@ -462,6 +462,7 @@ static void added_disk(struct ctrl_command *command, int result)
 		.gid = device->gid,
 		.mode = device->config->mode_given ? (int)device->config->mode : -1,
 		.partscan = device->config->partscan,
+		.never_scanned = device->info.flags & UBLK_F_NO_AUTO_PART_SCAN,
 		.ready = node_ready,
 		.gone = node_gone,
 	};

@@ -139,6 +139,10 @@ static void scan(struct node *node)
 		finish(node, ret);
 		return;
 	}
+	if (!node->partscan && node->never_scanned) {
+		wait_for(node, WAIT_PARTITIONS, UDEV_SECONDS);
+		return;
+	}
 	ev_timer_stop(node->loop, &node->timer);
 	node->step = WAIT_SCAN;
 	node->helper.done = scanned;
