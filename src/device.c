@@ -25,6 +25,11 @@
 
 static void teardown(struct device *device);
 
+static const char *about(const struct device *device)
+{
+	return device->name ? device->name : device->about;
+}
+
 /* The first failure decides the exit status. */
 static void fail(struct device *device, int status)
 {
@@ -188,7 +193,7 @@ static void stop_late(struct ctrl_command *command)
 static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct device *device = container_of(timer, struct device, queue_timer);
-	const char *before = log_switch(device->about);
+	const char *before = log_switch(about(device));
 
 	(void)loop;
 	(void)events;
@@ -256,7 +261,7 @@ static void stop(struct device *device, bool drain)
 
 void device_stop(struct device *device, bool drain)
 {
-	const char *before = log_switch(device->about);
+	const char *before = log_switch(about(device));
 
 	stop(device, drain);
 	log_switch(before);
@@ -290,7 +295,7 @@ static void log_queue(const struct queue *queue)
 
 void device_log_stats(struct device *device)
 {
-	const char *before = log_switch(device->about);
+	const char *before = log_switch(about(device));
 
 	for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++) {
 		if (device->queues[q].serving)
@@ -630,13 +635,17 @@ static void got_features(struct ctrl_command *command, int result)
 		fail(device, status);
 		return;
 	}
-	device->hunt = (struct orphan_hunt){ .wanted = device->id, .done = hunted };
+	device->hunt = (struct orphan_hunt){
+		.wanted = device->id,
+		.no_others = device->dead_are_gone,
+		.done = hunted,
+	};
 	orphan_hunt(&device->hunt, device->ctrl);
 }
 
 void device_start(struct device *device)
 {
-	const char *before = log_switch(device->about);
+	const char *before = log_switch(about(device));
 
 	snprintf(device->about, sizeof(device->about), "ublkd");
 	device->shape.char_fd = -1;

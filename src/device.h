@@ -22,6 +22,8 @@ struct device {
 	struct pool *pool;
 	const struct device_config *config;
 	struct ublkd_target *target;
+	const char *name; /* before its messages; NULL: ublkbN, once it has a number */
+	bool dead_are_gone; /* others looked for them already; its own number may be one's */
 	uid_t uid; /* of the node, see node.h */
 	gid_t gid;
 	/* The device is usable; node.path is its name. */
@@ -36,7 +38,7 @@ struct device {
 	void *owner;
 
 	/* device.c's from here on; others may read id and node.path. */
-	char about[32];                   /* what its messages begin with */
+	char about[32];                   /* what its messages begin with if it has no name */
 	struct ctrl_command command;      /* the life's commands, one at a time */
 	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
 	struct orphan_hunt hunt;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "log.h"
 #include "util/macros.h"
@@ -178,6 +179,7 @@ static unsigned buffers_of(const struct queue *queue)
 static struct pool_reactor *make_shared(struct pool *pool)
 {
 	struct pool_reactor *member = make(pool, true);
+	struct rlimit limit;
 
 	if (!member) {
 		ublkd_error("no memory for the threads");
@@ -187,6 +189,9 @@ static struct pool_reactor *make_shared(struct pool *pool)
 		 (pool->nr_shared - 1) % 1000);
 	member->reactor.slice_adapts = true;
 	member->reactor.size = shared_size;
+	/* The kernel makes no table that is larger. */
+	if (!getrlimit(RLIMIT_NOFILE, &limit))
+		member->reactor.size.files = (unsigned)MIN(shared_size.files, limit.rlim_cur);
 	return start(member) ? NULL : member;
 }
 

@@ -65,6 +65,18 @@ void process_limit_files(const struct process *process, bool as_we_came)
 	set_file_limit(as_we_came ? process->files : RLIM_INFINITY);
 }
 
+void process_need_files(rlim_t files)
+{
+	struct rlimit limit = { .rlim_cur = files, .rlim_max = files }, now;
+
+	if (getrlimit(RLIMIT_NOFILE, &now) || now.rlim_cur >= files)
+		return;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		ublkd_note("%llu files may be needed, but no more than %llu may be open at once; "
+			   "see RLIMIT_NOFILE in setrlimit(2)", (unsigned long long)files,
+			   (unsigned long long)now.rlim_cur);
+}
+
 struct ev_loop *process_loop(struct process *process, ev_periodic *far)
 {
 	struct ev_loop *loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);

@@ -70,6 +70,8 @@ int process_leave_pid_file(struct process *process);
 /* Prints lines, and lets go of the terminal if we are in the background. */
 void process_print(struct process *process, const char *lines);
 bool process_in_background(const struct process *process);
+/* So many may be open at once: raises the limit as far as we may, and says if that is not enough. */
+void process_need_files(rlim_t files);
 /* For programs that we start, which may count on the limit they would have without us. */
 void process_limit_files(const struct process *process, bool as_we_came);
 void process_end(struct process *process);
