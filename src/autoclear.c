@@ -81,9 +81,13 @@ static void read_events(struct autoclear *watch)
 
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 {
+	struct autoclear *watch = container_of(watcher, struct autoclear, on_event);
+	const char *before = log_switch(watch->about);
+
 	(void)loop;
 	(void)events;
-	read_events(container_of(watcher, struct autoclear, on_event));
+	read_events(watch);
+	log_switch(before);
 }
 
 static void probed(struct helper *probe, int status)
@@ -96,25 +100,35 @@ static void probed(struct helper *probe, int status)
 		watch->unused(watch);
 }
 
-static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+static void look(struct autoclear *watch)
 {
-	struct autoclear *watch = container_of(timer, struct autoclear, tick);
 	bool was_quiet = watch->quiet;
 
-	(void)events;
 	read_events(watch);
 	watch->quiet = watch->used && !watch->opens;
 	if (!watch->quiet || !was_quiet || watch->probing)
 		return;
 	watch->quiet = false;
 	watch->probe.done = probed;
-	watch->probing = !helper_start(&watch->probe, loop,
+	watch->probing = !helper_start(&watch->probe, watch->loop,
 				       (const char *const[]){ HELPER_PROBE, watch->node, NULL },
 				       PROBE_SECONDS);
 }
 
+static void on_tick(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct autoclear *watch = container_of(timer, struct autoclear, tick);
+	const char *before = log_switch(watch->about);
+
+	(void)loop;
+	(void)events;
+	look(watch);
+	log_switch(before);
+}
+
 int autoclear_start(struct autoclear *watch)
 {
+	watch->about = log_about();
 	watch->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	watch->dev_watch = watch->inotify_fd < 0 ? -1 :
 			   inotify_add_watch(watch->inotify_fd, "/dev", IN_CREATE);

@@ -23,6 +23,7 @@ struct autoclear {
 	 */
 	void (*unused)(struct autoclear *watch);
 
+	const char *about; /* see log_about() */
 	int inotify_fd;
 	int dev_watch;    /* of /dev, for partitions that appear */
 	ev_io on_event;

@@ -15,15 +15,20 @@
 /* Copies what the child reports; its end without a report is its failure. */
 static int wait_for_child(pid_t pid, int fd)
 {
-	char line[256];
+	char text[4096];
+	bool ready = false, printed = true;
 	ssize_t got;
 	int status;
 
-	do
-		got = read(fd, line, sizeof(line));
-	while (got < 0 && errno == EINTR);
-	if (got > 0)
-		return write(STDOUT_FILENO, line, (size_t)got) == got ? EXIT_DONE : EXIT_RUNTIME;
+	do {
+		got = read(fd, text, sizeof(text));
+		if (got > 0) {
+			ready = true;
+			printed = write(STDOUT_FILENO, text, (size_t)got) == got && printed;
+		}
+	} while (got > 0 || (got < 0 && errno == EINTR));
+	if (ready)
+		return printed ? EXIT_DONE : EXIT_RUNTIME;
 	if (waitpid(pid, &status, 0) != pid)
 		return EXIT_RUNTIME;
 	if (WIFSIGNALED(status)) {
@@ -57,9 +62,11 @@ int background_start(struct background *background)
 	return -1;
 }
 
-void background_ready(struct background *background, const char *line)
+void background_ready(struct background *background, const char *lines)
 {
 	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	size_t left = strlen(lines);
+	ssize_t written;
 
 	/* First the streams, so that a reader of them sees their end. */
 	log_to_syslog();
@@ -67,7 +74,11 @@ void background_ready(struct background *background, const char *line)
 		dup2(null, fd);
 	if (chdir("/"))
 		log_debug("cannot change to the root directory: %s", strerror(errno));
-	if (write(background->report_fd, line, strlen(line)) < 0)
+	while (left && (written = write(background->report_fd, lines, left)) > 0) {
+		lines += written;
+		left -= (size_t)written;
+	}
+	if (left)
 		log_debug("nobody waits for the report: %s", strerror(errno));
 	close(background->report_fd);
 	background->report_fd = -1;

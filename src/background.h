@@ -16,8 +16,8 @@ struct background {
  * status once that is known, or an error's.
  */
 int background_start(struct background *background);
-/* child: prints the line on the parent's stdout and lets go of the terminal. */
-void background_ready(struct background *background, const char *line);
+/* child: prints the lines on the parent's stdout and lets go of the terminal. */
+void background_ready(struct background *background, const char *lines);
 
 /* Writes our pid to the file; -errno after an error text. */
 int pid_file_write(const char *path);

@@ -101,12 +101,18 @@ int batch_open(struct batch **opened, struct queue *queue)
 	}
 	batch->tags_each = MIN(shape->depth, TAGS_EACH);
 	batch->nr_buffers = MIN(power_of_two_from(shape->depth), BUFFERS_MOST);
+	batch->due = &queue->reactor->batches;
 	ret = map(batch, shape->depth);
 	if (!ret) {
 		lay_out(batch, shape->depth);
 		io_uring_buf_ring_init(batch->lent);
 		lend(batch, batch->nr_buffers - 1);
-		ret = ring_lend(&queue->reactor->ring, queue->id, batch->lent, batch->nr_buffers);
+		ret = reactor_lend(queue->reactor, batch->lent, batch->nr_buffers);
+	}
+	if (ret >= 0) {
+		batch->group = (uint16_t)ret;
+		batch->has_group = true;
+		ret = 0;
 	}
 	if (ret) {
 		batch_close(batch);
@@ -118,8 +124,16 @@ int batch_open(struct batch **opened, struct queue *queue)
 
 void batch_close(struct batch *batch)
 {
+	struct batch **link;
+
 	if (!batch)
 		return;
+	for (link = batch->due; batch->listed && *link != batch;)
+		link = &(*link)->next_due;
+	if (batch->listed)
+		*link = batch->next_due;
+	if (batch->has_group)
+		reactor_take_back(batch->queue->reactor, batch->group);
 	if (batch->memory)
 		munmap(batch->memory, batch->bytes);
 	free(batch);
@@ -135,8 +149,8 @@ static struct io_uring_sqe *queue_command(struct batch *batch, uint32_t op,
 	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
 
 	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->flags = IOSQE_FIXED_FILE;
-	sqe->fd = (int)queue->file_base;
+	sqe->flags = queue->sqe_flags;
+	sqe->fd = queue->char_file;
 	sqe->cmd_op = op;
 	sqe->user_data = dispatch_to_batch(whose);
 	cmd->q_id = queue->id;
@@ -149,7 +163,7 @@ static void queue_fetch(struct batch *batch)
 	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
 
 	sqe->flags |= IOSQE_BUFFER_SELECT;
-	sqe->buf_group = batch->queue->id;
+	sqe->buf_group = batch->group;
 	sqe->uring_cmd_flags = IORING_URING_CMD_MULTISHOT;
 	cmd->elem_bytes = sizeof(*batch->tags);
 	batch->fetch_due = false;
@@ -183,7 +197,7 @@ static bool have_room(struct batch *batch)
 	return ring->room;
 }
 
-unsigned batch_give(struct batch *batch)
+static unsigned give(struct batch *batch)
 {
 	if (batch->fetch_due && have_room(batch))
 		queue_fetch(batch);
@@ -201,6 +215,24 @@ unsigned batch_give(struct batch *batch)
 		return 0;
 	queue_given(batch);
 	return 1;
+}
+
+unsigned batches_give(struct batch **due)
+{
+	struct batch *batch = *due;
+	unsigned answers = 0;
+
+	*due = NULL;
+	while (batch) {
+		struct batch *next = batch->next_due;
+
+		batch->listed = false;
+		answers += give(batch);
+		if (batch->nr_collected || batch->give_due || batch->fetch_due)
+			batch_list(batch);
+		batch = next;
+	}
+	return answers;
 }
 
 /* ---- what comes from the driver ------------------------------------------------ */
@@ -228,10 +260,14 @@ static void end_tags(struct batch *batch)
 	}
 }
 
+/* Nothing more will come of it. */
 static void refused(struct batch *batch, const char *command, int error)
 {
-	reactor_fail(batch->queue->reactor, error, "queue %u: the driver refused the %s command",
-		     batch->queue->id, command);
+	reactor_fail_queue(batch->queue, error, "queue %u: the driver refused the %s command",
+			   batch->queue->id, command);
+	batch->nr_collected = batch->nr_given = 0;
+	batch->ended = true;
+	end_tags(batch);
 }
 
 static void all_taken(struct batch *batch)
@@ -253,6 +289,7 @@ static void prep_done(struct batch *batch, int result)
 	} else {
 		batch->prepared = true;
 		batch->fetch_due = true;
+		batch_list(batch);
 		all_taken(batch);
 	}
 }
@@ -274,6 +311,7 @@ static void commit_done(struct batch *batch, int result)
 	}
 	batch->accepted += taken;
 	batch->give_due = true;
+	batch_list(batch);
 }
 
 static void take_tags(struct batch *batch, const uint16_t *tags, unsigned n)
@@ -282,9 +320,8 @@ static void take_tags(struct batch *batch, const uint16_t *tags, unsigned n)
 
 	for (unsigned i = 0; i < n; i++) {
 		if (tags[i] >= queue->shape->depth || !is_the_drivers(&queue->ios[tags[i]])) {
-			reactor_fail(queue->reactor, -EPROTO,
-				     "queue %u: expected a request with a tag that the driver has, "
-				     "got tag %u", queue->id, tags[i]);
+			reactor_fail_queue(queue, -EPROTO, "queue %u: expected a request with a tag "
+					   "that the driver has, got tag %u", queue->id, tags[i]);
 			return;
 		}
 		io_command_done(&queue->ios[tags[i]], UBLK_IO_RES_OK);
@@ -310,6 +347,7 @@ static void fetch_done(struct batch *batch, int result, uint32_t flags)
 	} else if ((result >= 0 || result == -ENOBUFS || may_pass(result)) &&
 		   ++batch->fetch_tries < BATCH_TRIES) {
 		batch->fetch_due = true;
+		batch_list(batch);
 	} else {
 		refused(batch, "FETCH_IO_CMDS", result < 0 ? result : -EIO);
 	}

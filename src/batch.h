@@ -40,6 +40,8 @@ struct batch_command {
 
 struct batch {
 	struct queue *queue;
+	struct batch **due, *next_due; /* the list of those with something for the driver */
+	bool listed;
 	uint8_t *collected, *given; /* of the queue's depth each: no tag is in one twice */
 	unsigned nr_collected, nr_given;
 	unsigned accepted;          /* of those given, the first */
@@ -47,6 +49,8 @@ struct batch {
 	uint16_t flags;             /* UBLK_BATCH_F_* */
 	bool prepared;              /* what is given is a COMMIT, no longer the PREP */
 	bool give_due, fetch_due;   /* the command is to be queued */
+	uint16_t group;             /* of the lent buffers, in the ring */
+	bool has_group;
 	bool ended;                 /* the device goes, no request will follow */
 	uint8_t give_tries, fetch_tries; /* without progress */
 	/* Lent one after another, and they come back in this order. */
@@ -60,8 +64,18 @@ struct batch {
 
 /* The queue's reactor has its ring. 0 or -errno; without memory or ring nothing is left behind. */
 int batch_open(struct batch **batch, struct queue *queue);
-/* The ring is closed. */
+/* After the last of its commands, or that of the ring. */
 void batch_close(struct batch *batch);
+
+/* It is to be given with the next submit. */
+static inline void batch_list(struct batch *batch)
+{
+	if (batch->listed)
+		return;
+	batch->listed = true;
+	batch->next_due = *batch->due;
+	*batch->due = batch;
+}
 
 /* The first fetch of a tag, or its commit. */
 static inline void batch_add(struct batch *batch, uint16_t tag, uint16_t slot, int32_t result,
@@ -71,23 +85,18 @@ static inline void batch_add(struct batch *batch, uint16_t tag, uint16_t slot, i
 	uint8_t *at = batch->collected + batch->nr_collected++ * batch->elem_bytes;
 	uint64_t address = (uintptr_t)buffer;
 
+	batch_list(batch);
 	memcpy(at, &elem, sizeof(elem));
 	if (batch->flags & UBLK_BATCH_F_HAS_BUF_ADDR)
 		memcpy(at + sizeof(elem), &address, sizeof(address));
 }
 
 /*
- * Right before a submit: queues what there is for the driver, as far as the
- * ring has room. Returns how many completions the submit brings by itself, as
- * the driver answers at once.
+ * Right before a submit: queues what the batches of the list have for the
+ * driver, as far as the ring has room; what has none stays listed. Returns how
+ * many completions the submit brings by itself, as the driver answers at once.
  */
-unsigned batch_give(struct batch *batch);
-
-/* Something is not in the ring yet. */
-static inline bool batch_due(const struct batch *batch)
-{
-	return batch->nr_collected || batch->give_due || batch->fetch_due;
-}
+unsigned batches_give(struct batch **due);
 
 /* The CQE of one of the commands. */
 void batch_command_done(struct batch_command *command, int result, uint32_t flags);

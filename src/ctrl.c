@@ -152,19 +152,24 @@ static void explain_no_ring(int error)
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct ctrl_command *command = container_of(timer, struct ctrl_command, timer);
+	const char *before = log_switch(command->about);
 
 	(void)loop;
 	(void)events;
 	if (command->late)
 		command->late(command);
+	log_switch(before);
 }
 
 static void command_done(struct ctrl_command *command, int result)
 {
+	const char *before = log_switch(command->about);
+
 	command->pending = false;
 	ev_timer_stop(command->ctrl->loop, &command->timer);
 	log_debug("%s for device %d: %d", ctrl_op_name(command->op), (int)command->dev_id, result);
 	command->done(command, result);
+	log_switch(before);
 }
 
 static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
@@ -244,6 +249,7 @@ static void issue_by_ring(struct ctrl_command *command)
 void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
 {
 	command->ctrl = ctrl;
+	command->about = log_about();
 	command->pending = true;
 	ev_timer_init(&command->timer, on_deadline, command->deadline, command->deadline);
 	ev_timer_start(ctrl->loop, &command->timer);

@@ -38,6 +38,7 @@ struct ctrl_command {
 	void (*late)(struct ctrl_command *command); /* the deadline has passed; NULL: nothing */
 
 	struct ctrl *ctrl; /* ctrl.c's from here on */
+	const char *about; /* see log_about() */
 	ev_timer timer;
 	struct helper helper;
 	bool pending, helped;

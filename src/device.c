@@ -19,11 +19,16 @@
 #define START_DEADLINE 60
 /* Stopping writes dirty data back, which takes as long as it takes. */
 #define STOP_REMINDER 30
-#define REACTOR_END_DEADLINE 30
+#define QUEUE_END_DEADLINE 30
 /* Deleting waits for the last user of the disk, who may stay for days. */
 #define DELETE_PATIENCE 5
 
 static void teardown(struct device *device);
+
+static const char *about(const struct device *device)
+{
+	return device->name ? device->name : device->about;
+}
 
 /* The first failure decides the exit status. */
 static void fail(struct device *device, int status)
@@ -38,8 +43,7 @@ static void gone(struct device *device)
 	if (device->gone)
 		return;
 	device->gone = true;
-	ev_timer_stop(device->loop, &device->reactor_timer);
-	mailbox_stop(&device->box, device->loop);
+	ev_timer_stop(device->loop, &device->queue_timer);
 	device->on_gone(device, device->status);
 }
 
@@ -137,7 +141,12 @@ static void deleted(struct ctrl_command *command, int result)
 static void delete_late(struct ctrl_command *command)
 {
 	struct device *device = container_of(command, struct device, command);
+	char path[64];
 
+	/* The first that it does; where many devices go at once, it may be late itself. */
+	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", device->id);
+	if (!access(path, F_OK))
+		return;
 	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
 		   "free again when its last user is gone",
 		   device->draining ? "what was left failed" : "its data written back");
@@ -147,7 +156,7 @@ static void delete_late(struct ctrl_command *command)
 
 static void delete(struct device *device)
 {
-	ev_timer_stop(device->loop, &device->reactor_timer);
+	ev_timer_stop(device->loop, &device->queue_timer);
 	if (device->shape.char_fd >= 0)
 		close(device->shape.char_fd);
 	device->shape.char_fd = -1;
@@ -165,6 +174,15 @@ static void stop_done(struct ctrl_command *command, int result)
 	teardown(device);
 }
 
+static unsigned queues_left(const struct device *device)
+{
+	unsigned left = 0;
+
+	for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++)
+		left += device->queues[q].owed > 0;
+	return left;
+}
+
 static void stop_late(struct ctrl_command *command)
 {
 	(void)command;
@@ -172,16 +190,18 @@ static void stop_late(struct ctrl_command *command)
 		   "a second signal fails the I/O that is left");
 }
 
-static void reactors_late(struct ev_loop *loop, ev_timer *timer, int events)
+static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
 {
-	struct device *device = container_of(timer, struct device, reactor_timer);
+	struct device *device = container_of(timer, struct device, queue_timer);
+	const char *before = log_switch(about(device));
 
 	(void)loop;
 	(void)events;
-	ublkd_error("%u reactor(s) have not ended within %d s of the stop", device->nr_running,
-		    REACTOR_END_DEADLINE);
+	ublkd_error("%u queue(s) have not ended within %d s of the stop", queues_left(device),
+		    QUEUE_END_DEADLINE);
 	device->status = EXIT_TIMEOUT;
 	gone(device);
+	log_switch(before);
 }
 
 /*
@@ -210,22 +230,22 @@ static void teardown(struct device *device)
 		ctrl_issue(device->ctrl, &device->stop_command);
 		return;
 	}
-	if (device->nr_running) {
-		ev_timer_stop(device->loop, &device->reactor_timer);
-		ev_timer_set(&device->reactor_timer, REACTOR_END_DEADLINE, 0);
-		ev_timer_start(device->loop, &device->reactor_timer);
+	if (queues_left(device)) {
+		ev_timer_stop(device->loop, &device->queue_timer);
+		ev_timer_set(&device->queue_timer, QUEUE_END_DEADLINE, 0);
+		ev_timer_start(device->loop, &device->queue_timer);
 		return;
 	}
 	delete(device);
 }
 
-void device_stop(struct device *device, bool drain)
+static void stop(struct device *device, bool drain)
 {
 	if (drain && !device->draining) {
 		device->draining = true;
-		for (unsigned i = 0; i < device->nr_reactors; i++) {
-			if (device->reactors[i].running)
-				reactor_drain(&device->reactors[i]);
+		for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++) {
+			if (device->queues[q].serving)
+				reactor_drain(&device->queues[q]);
 		}
 	}
 	if (device->stopping)
@@ -239,9 +259,26 @@ void device_stop(struct device *device, bool drain)
 	teardown(device);
 }
 
-/* ---- reactors ------------------------------------------------------------------ */
+void device_stop(struct device *device, bool drain)
+{
+	const char *before = log_switch(about(device));
 
-static void log_queue(const struct queue *queue, const struct reactor *reactor)
+	stop(device, drain);
+	log_switch(before);
+}
+
+/* ---- queues -------------------------------------------------------------------- */
+
+/* The last report may have been all that the way down waited for. */
+static void queue_reported(struct queue *queue)
+{
+	struct device *device = queue->shape->owner;
+
+	if (device->stopped && !queues_left(device))
+		teardown(device);
+}
+
+static void log_queue(const struct queue *queue)
 {
 	const struct queue_stats *s = &queue->stats_copy;
 
@@ -253,27 +290,27 @@ static void log_queue(const struct queue *queue, const struct reactor *reactor)
 		   queue->id, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
 		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
 		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
-		   s->short_parts, s->linked, s->broken, s->batches, s->tags_served, queue->shape->depth,
-		   s->max_in_flight, reactor->stats_enters, reactor->stats_cqes,
-		   reactor->stats_polled);
-}
-
-static void log_reactor(struct reactor *reactor)
-{
-	for (unsigned i = 0; i < reactor->nr_queues; i++)
-		log_queue(reactor->queues[i], reactor);
+		   s->short_parts, s->linked, s->broken, s->batches, s->tags_served,
+		   queue->shape->depth, s->max_in_flight, s->enters, s->cqes, s->polled);
 }
 
 void device_log_stats(struct device *device)
 {
-	for (unsigned i = 0; i < device->nr_reactors; i++) {
-		struct reactor *reactor = &device->reactors[i];
+	const char *before = log_switch(about(device));
 
-		if (reactor->running)
-			reactor_ask_stats(reactor);
+	for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++) {
+		if (device->queues[q].serving)
+			reactor_ask_stats(&device->queues[q]);
 		else
-			log_reactor(reactor);
+			log_queue(&device->queues[q]);
 	}
+	log_switch(before);
+}
+
+static void stats_copied(struct queue *queue)
+{
+	log_queue(queue);
+	queue_reported(queue);
 }
 
 static void log_failure(struct queue_failure *failure)
@@ -287,109 +324,68 @@ static void log_failure(struct queue_failure *failure)
 		    failure->length, failure->offset, strerror(-failure->error), others);
 }
 
+/* One is as good as another: what they say of a ring that is broken is the same. */
+static void queue_failed(struct queue *queue)
+{
+	struct device *device = queue->shape->owner;
+
+	if (!device->broken)
+		ublkd_error("%s: %s", queue->reactor->name, queue->error_text);
+	device->broken = true;
+	fail(device, EXIT_RUNTIME);
+}
+
 static void added_disk(struct ctrl_command *command, int result);
 
-static void reactor_started(struct reactor *reactor)
+static void queue_attached(struct queue *queue)
 {
-	struct device *device = reactor->owner;
+	struct device *device = queue->shape->owner;
 
-	if (reactor->io_flusher_error)
-		log_debug("%s: IO_FLUSHER is not set: %s", reactor->name,
-			  strerror(reactor->io_flusher_error));
-	if (reactor->loop_not_polled)
-		log_debug("%s: libev's descriptor cannot be polled here: orders may be some "
-			  "milliseconds late", reactor->name);
-	if (reactor->error || device->stopping)
+	if (queue->error)
+		queue_failed(queue);
+	if (device->stopping)
 		return; /* its end follows */
-	log_debug("%s serves %u queue(s), ring mode %s", reactor->name, reactor->nr_queues,
-		  ring_mode_name(reactor->ring.mode));
-	if (++device->nr_started == device->nr_reactors)
+	log_debug("%s serves queue %u", queue->reactor->name, queue->id);
+	if (++device->nr_attached == device->info.nr_hw_queues)
 		issue(device, UBLK_CMD_START_DEV, NULL, 0, (uint64_t)getpid(), START_DEADLINE,
 		      added_disk);
 }
 
-static void reactor_ended(struct reactor *reactor)
+static void queue_ended(struct queue *queue)
 {
-	struct device *device = reactor->owner;
+	struct device *device = queue->shape->owner;
 	bool expected = device->stopping || device->stop_command.pending;
 
-	reactor_join(reactor);
-	device->nr_running--;
-	if (reactor->error)
-		ublkd_error("%s: %s", reactor->name, reactor->error_text);
-	else if (!expected)
+	if (queue->error) {
+		queue_failed(queue);
+	} else if (!expected) {
 		ublkd_error("the device was stopped by somebody else");
-	if (reactor->error || !expected)
 		fail(device, EXIT_RUNTIME);
-	if (!device->nr_running && device->stopped)
-		teardown(device);
+	}
+	pool_release(device->pool, queue);
+	queue_reported(queue);
 }
 
+/* Queues, with whom the reactors talk about each. */
 static int make_queues(struct device *device)
 {
-	unsigned queues = device->info.nr_hw_queues;
-
-	device->nr_reactors = device->config->reactors ?
-				      (unsigned)MIN(device->config->reactors, queues) :
-				      queues;
-	device->queues = calloc(queues, sizeof(*device->queues));
-	device->queue_pointers = calloc(queues, sizeof(*device->queue_pointers));
-	device->reactors = calloc(device->nr_reactors, sizeof(*device->reactors));
-	if (!device->queues || !device->queue_pointers || !device->reactors) {
-		device->nr_reactors = 0;
+	device->queues = calloc(device->info.nr_hw_queues, sizeof(*device->queues));
+	if (!device->queues)
 		return -ENOMEM;
+	for (unsigned q = 0; q < device->info.nr_hw_queues; q++) {
+		device->queues[q].id = (uint16_t)q;
+		device->queues[q].shape = &device->shape;
 	}
+	device->shape.main_box = &device->pool->box;
+	device->shape.on_attached = queue_attached;
+	device->shape.on_broken = queue_failed;
+	device->shape.on_ended = queue_ended;
+	device->shape.on_stats = stats_copied;
+	device->shape.on_drained = queue_reported;
+	device->shape.on_failure = log_failure;
+	device->shape.owner = device;
 	return 0;
 }
-
-/* Queue q belongs to reactor q * reactors / queues: neighbours stay together. */
-static int start_reactors(struct device *device)
-{
-	unsigned queues = device->info.nr_hw_queues, next = 0;
-
-	for (unsigned i = 0; i < device->nr_reactors; i++) {
-		struct reactor *reactor = &device->reactors[i];
-
-		reactor->id = i;
-		/* At most 15 characters: ids end below 2^20, reactors at 128. */
-		snprintf(reactor->name, sizeof(reactor->name), "ublk%u/%u",
-			 device->id % UBLK_MAX_DEVICES, i % 1000);
-		reactor->ring_mode = (enum ring_mode)device->config->ring;
-		reactor->schedule_adapts = device->config->schedule == SCHEDULE_ADAPT;
-		reactor->poll_ns = device->config->poll * 1000;
-		reactor->main_box = &device->box;
-		reactor->on_started = reactor_started;
-		reactor->on_ended = reactor_ended;
-		reactor->on_stats = log_reactor;
-		reactor->on_failure = log_failure;
-		reactor->owner = device;
-		reactor->queues = &device->queue_pointers[next];
-		for (; next < queues && next * device->nr_reactors / queues == i; next++) {
-			struct queue *queue = &device->queues[next];
-
-			device->queue_pointers[next] = queue;
-			queue->id = (uint16_t)next;
-			queue->shape = &device->shape;
-			queue->reactor = reactor;
-			reactor->nr_queues++;
-			CPU_OR(&reactor->cpus, &reactor->cpus, &device->queue_cpus[next]);
-		}
-		if (device->config->cpus)
-			cpu_list_to_set(device->config->cpus, &reactor->cpus);
-	}
-	for (unsigned i = 0; i < device->nr_reactors; i++) {
-		int ret = reactor_start(&device->reactors[i]);
-
-		if (ret) {
-			ublkd_error("cannot start the thread %s: %s", device->reactors[i].name,
-				    strerror(-ret));
-			return ret;
-		}
-		device->nr_running++;
-	}
-	return 0;
-}
-
 /* ---- the last user ------------------------------------------------------------- */
 
 static void tried_to_stop(struct ctrl_command *command, int result)
@@ -472,6 +468,7 @@ static void added_disk(struct ctrl_command *command, int result)
 		.gid = device->gid,
 		.mode = device->config->mode_given ? (int)device->config->mode : -1,
 		.partscan = device->config->partscan,
+		.never_scanned = device->info.flags & UBLK_F_NO_AUTO_PART_SCAN,
 		.ready = node_ready,
 		.gone = node_gone,
 	};
@@ -494,7 +491,8 @@ static void serve_queues(struct device *device)
 	if (make_queues(device)) {
 		ublkd_error("no memory for the queues");
 		fail(device, EXIT_RUNTIME);
-	} else if (start_reactors(device)) {
+	} else if (pool_serve(device->pool, device->config, device->id, device->queues,
+			      device->info.nr_hw_queues, device->queue_cpus)) {
 		fail(device, EXIT_RUNTIME);
 	}
 }
@@ -536,6 +534,11 @@ static void params_set(struct ctrl_command *command, int result)
 
 	if (!device)
 		return;
+	/* Reactors that others share run anywhere. */
+	if (pool_is_shared(device->pool)) {
+		serve_queues(device);
+		return;
+	}
 	device->queue_cpus = calloc(device->info.nr_hw_queues, sizeof(*device->queue_cpus));
 	if (!device->queue_cpus) {
 		ublkd_error("no memory for the queues");
@@ -571,7 +574,6 @@ static bool granted(struct device *device, uint64_t asked)
 static void added(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
-	char prefix[32];
 
 	/* Before anything else: from now on there is a device to delete. */
 	if (!result) {
@@ -580,8 +582,7 @@ static void added(struct ctrl_command *command, int result)
 	}
 	if (!ended_well(command, result))
 		return;
-	snprintf(prefix, sizeof(prefix), "ublkb%u", device->id);
-	log_set_prefix(prefix);
+	snprintf(device->about, sizeof(device->about), "ublkb%u", device->id);
 	if (!granted(device, device->asked)) {
 		fail(device, EXIT_KERNEL);
 		return;
@@ -639,35 +640,30 @@ static void got_features(struct ctrl_command *command, int result)
 		fail(device, status);
 		return;
 	}
-	device->hunt = (struct orphan_hunt){ .wanted = device->id, .done = hunted };
+	device->hunt = (struct orphan_hunt){
+		.wanted = device->id,
+		.no_others = device->dead_are_gone,
+		.done = hunted,
+	};
 	orphan_hunt(&device->hunt, device->ctrl);
 }
 
 void device_start(struct device *device)
 {
-	int ret = mailbox_open(&device->box);
+	const char *before = log_switch(about(device));
 
+	snprintf(device->about, sizeof(device->about), "ublkd");
 	device->shape.char_fd = -1;
-	ev_timer_init(&device->reactor_timer, reactors_late, REACTOR_END_DEADLINE, 0);
-	if (ret) {
-		ublkd_error("cannot make an eventfd: %s", strerror(-ret));
-		device->status = EXIT_RUNTIME;
-		device->gone = true;
-		device->on_gone(device, device->status);
-		return;
-	}
-	mailbox_start(&device->box, device->loop);
+	ev_timer_init(&device->queue_timer, queues_late, QUEUE_END_DEADLINE, 0);
 	device->id = UBLK_DEV_ID_ANY;
 	issue(device, UBLK_CMD_GET_FEATURES, &device->features, sizeof(device->features), 0,
 	      SHORT_DEADLINE, got_features);
 	device->id = device->config->id_given ? (uint32_t)device->config->id : UBLK_DEV_ID_ANY;
+	log_switch(before);
 }
 
 void device_free(struct device *device)
 {
-	mailbox_close(&device->box);
 	free(device->queue_cpus);
 	free(device->queues);
-	free(device->queue_pointers);
-	free(device->reactors);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The life of one device: features → dead devices of ours removed → add →
- * parameters → queues serve → start → node usable → LIVE; then stop → reactors
+ * parameters → queues serve → start → node usable → LIVE; then stop → queues
  * end → delete → gone. Every step is a control command or an event of the
  * main loop. Main thread only.
  */
@@ -13,14 +13,17 @@
 #include "ctrl.h"
 #include "node.h"
 #include "orphan.h"
-#include "reactor.h"
+#include "pool.h"
 
 struct device {
 	/* Set by the caller before device_start(), kept by it until on_gone. */
 	struct ev_loop *loop;
 	struct ctrl *ctrl;
+	struct pool *pool;
 	const struct device_config *config;
 	struct ublkd_target *target;
+	const char *name; /* before its messages; NULL: ublkbN, once it has a number */
+	bool dead_are_gone; /* others looked for them already; its own number may be one's */
 	uid_t uid; /* of the node, see node.h */
 	gid_t gid;
 	/* The device is usable; node.path is its name. */
@@ -35,6 +38,7 @@ struct device {
 	void *owner;
 
 	/* device.c's from here on; others may read id and node.path. */
+	char about[32];                   /* what its messages begin with if it has no name */
 	struct ctrl_command command;      /* the life's commands, one at a time */
 	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
 	struct orphan_hunt hunt;
@@ -47,16 +51,14 @@ struct device {
 	unsigned affinity_queue;
 	cpu_set_t *queue_cpus;            /* of each queue */
 	struct queue_shape shape;
-	struct queue *queues;
-	struct queue **queue_pointers;
-	struct reactor *reactors;
-	unsigned nr_reactors, nr_started, nr_running;
-	struct mailbox box;               /* reports of the reactors */
+	struct queue *queues;             /* info.nr_hw_queues of them; NULL: not yet */
+	unsigned nr_attached;
 	struct node node;
 	struct autoclear autoclear;       /* while watching is set */
-	ev_timer reactor_timer;           /* bounds the end of the reactors */
+	ev_timer queue_timer;             /* bounds the end of the queues */
 	uint32_t id;
 	bool added, starting, live, watching, stopping, stopped, draining, gone;
+	bool broken;                      /* a queue's error was logged */
 	int status;
 };
 
@@ -68,7 +70,7 @@ void device_start(struct device *device);
 void device_stop(struct device *device, bool drain);
 /* Logs the counters of every queue. */
 void device_log_stats(struct device *device);
-/* Frees what on_gone left for reading. */
+/* Frees what on_gone left for reading; in the case of EXIT_TIMEOUT not to be called. */
 void device_free(struct device *device);
 
 #endif

@@ -10,9 +10,18 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
+#include "log.h"
 #include "util/macros.h"
 
 extern char **environ;
+
+static void ended(struct helper *helper, int status)
+{
+	const char *before = log_switch(helper->about);
+
+	helper->done(helper, status);
+	log_switch(before);
+}
 
 static void on_exit_status(struct ev_loop *loop, ev_child *watcher, int events)
 {
@@ -22,7 +31,7 @@ static void on_exit_status(struct ev_loop *loop, ev_child *watcher, int events)
 	(void)events;
 	ev_child_stop(helper->loop, &helper->child);
 	ev_timer_stop(helper->loop, &helper->timer);
-	helper->done(helper, WIFEXITED(watcher->rstatus) ? WEXITSTATUS(watcher->rstatus) : -1);
+	ended(helper, WIFEXITED(watcher->rstatus) ? WEXITSTATUS(watcher->rstatus) : -1);
 }
 
 static void on_deadline(struct ev_loop *loop, ev_timer *watcher, int events)
@@ -32,7 +41,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *watcher, int events)
 	(void)loop;
 	(void)events;
 	helper_abandon(helper);
-	helper->done(helper, -1);
+	ended(helper, -1);
 }
 
 void helper_abandon(struct helper *helper)
@@ -82,6 +91,7 @@ int helper_start(struct helper *helper, struct ev_loop *loop, const char *const 
 	if (ret)
 		return ret;
 	helper->loop = loop;
+	helper->about = log_about();
 	ev_child_init(&helper->child, on_exit_status, pid, 0);
 	ev_child_start(loop, &helper->child);
 	ev_timer_init(&helper->timer, on_deadline, deadline, 0);

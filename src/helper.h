@@ -17,6 +17,7 @@ struct helper {
 	/* status: its exit status; -1: it was killed or came too late. */
 	void (*done)(struct helper *helper, int status);
 	struct ev_loop *loop;
+	const char *about; /* see log_about() */
 	ev_child child;
 	ev_timer timer;
 };

@@ -73,10 +73,16 @@ static enum data_mode data_mode(const struct io *io)
 	return io->queue->shape->data;
 }
 
-/* Of the tag: in the ring's buffer table, and in ring_sqe_own(). */
+/* Of the tag in the ring's buffer table. */
 static uint16_t tag_slot(const struct io *io)
 {
 	return (uint16_t)(io->queue->slot_base + io->pub.tag);
+}
+
+/* Of the tag in ring_sqe_own(). */
+static unsigned own_slot(const struct io *io)
+{
+	return io->queue->own_base + io->pub.tag;
 }
 
 /* ---- what goes to the ring --------------------------------------------- */
@@ -105,8 +111,8 @@ static void fill_command(struct io_uring_sqe *sqe, struct io *io, uint32_t comma
 	struct ublk_io_cmd *cmd = (void *)sqe->cmd;
 
 	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->flags = IOSQE_FIXED_FILE;
-	sqe->fd = (int)queue->file_base;
+	sqe->flags = queue->sqe_flags;
+	sqe->fd = queue->char_file;
 	sqe->cmd_op = command;
 	sqe->user_data = dispatch_to_io(io);
 	cmd->q_id = queue->id;
@@ -155,8 +161,8 @@ static void fill_sqe(struct io_uring_sqe *sqe, struct io_part *part)
 {
 	struct queue *queue = part->io->queue;
 
-	sqe->flags = IOSQE_FIXED_FILE;
-	sqe->fd = (int)(queue->file_base + 1 + part->file);
+	sqe->flags = queue->sqe_flags;
+	sqe->fd = queue->files[part->file];
 	sqe->user_data = dispatch_to_part(part);
 	part->asked = part->length - part->start;
 	switch ((enum io_part_kind)part->kind) {
@@ -166,7 +172,7 @@ static void fill_sqe(struct io_uring_sqe *sqe, struct io_part *part)
 		break;
 	case PART_FILL:
 		fill_data_sqe(sqe, part, true);
-		sqe->fd = (int)queue->zero_file;
+		sqe->fd = queue->zero_file;
 		sqe->off = 0;
 		break;
 	case PART_ZEROS:
@@ -240,8 +246,8 @@ static struct io_uring_sqe *queue_part(struct io_part *part)
 		return queue_failure(part);
 	}
 	/* A URING_CMD behind a link; see ring_sqe_own(). */
-	sqe = delayed && part->kind == PART_DISCARD && ring->own ?
-		      ring_sqe_own(ring, tag_slot(part->io)) :
+	sqe = delayed && part->kind == PART_DISCARD && part->io->queue->linkable ?
+		      ring_sqe_own(ring, own_slot(part->io)) :
 		      ring_sqe(ring);
 	fill_sqe(sqe, part);
 	if (part->inject > 0 && (uint32_t)part->inject < part->asked) {
@@ -278,8 +284,10 @@ static const void *commit_buffer(const struct io *io)
 
 static void return_buffer(struct io *io)
 {
-	if (io->queue->buffers.pooled && io->buffer)
+	if (io->queue->buffers.pooled && io->buffer) {
 		buffers_return(&io->queue->buffers, io);
+		reactor_buffers_returned(io->queue->reactor, io->queue);
+	}
 }
 
 static unsigned commit_sqes(const struct io *io)
@@ -427,7 +435,7 @@ static void go_on(struct io_part *part)
 {
 	struct io *io = part->io;
 
-	if (io->queue->reactor->draining) {
+	if (io->queue->draining) {
 		part_ended(part, -EIO);
 	} else if (have_room(io, 1)) {
 		queue_part(part);
@@ -669,8 +677,8 @@ static bool may_link(const struct io *io)
 	const struct queue *queue = io->queue;
 	const struct io_part *part = &io->parts[0];
 
-	if (io->parts_used != 1 || queue->buffers.pooled || queue->reactor->draining ||
-	    !ring_of(io)->own)
+	if (io->parts_used != 1 || queue->buffers.pooled || queue->draining ||
+	    !queue->linkable)
 		return false;
 	if (!moves_data(io) || part->asked != part->length)
 		return false;
@@ -696,7 +704,7 @@ static void link_commit(struct io *io)
 	if (io->registered)
 		link_next(queue_unregister(io));
 	set_state(io, IO_LINKED);
-	fill_fetching(ring_sqe_own(ring_of(io), tag_slot(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ,
+	fill_fetching(ring_sqe_own(ring_of(io), own_slot(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ,
 		      full_result(io), commit_buffer(io));
 	stats->linked++;
 	stats->in_flight--;
@@ -734,7 +742,7 @@ static void serve(struct io *io)
 
 static void serve_or_park(struct io *io)
 {
-	if (io->queue->reactor->draining) {
+	if (io->queue->draining) {
 		finish(io, -EIO);
 	} else if (have_room(io, IO_SQES)) {
 		serve(io);
@@ -770,9 +778,9 @@ void io_registered(struct io *io, int result)
 
 void io_unregister_failed(struct io *io, int result)
 {
-	reactor_fail(io->queue->reactor, result,
-		     "queue %u tag %u: the driver refused the UNREGISTER_IO_BUF command",
-		     io->queue->id, io->pub.tag);
+	reactor_fail_queue(io->queue, result,
+			   "queue %u tag %u: the driver refused the UNREGISTER_IO_BUF command",
+			   io->queue->id, io->pub.tag);
 }
 
 /* Gets at the data of a READ or WRITE, as far as that is still to be done. */
@@ -868,12 +876,12 @@ void io_command_done(struct io *io, int result)
 		reactor_tag_ended(queue->reactor, queue);
 		break;
 	default:
-		reactor_fail(queue->reactor, result,
-			     "queue %u tag %u: the driver refused the %s command", queue->id,
-			     io->pub.tag,
-			     io->state == IO_FETCH    ? "FETCH_REQ" :
-			     io->state == IO_GET_DATA ? "NEED_GET_DATA" :
-							"COMMIT_AND_FETCH_REQ");
+		reactor_fail_queue(queue, result,
+				   "queue %u tag %u: the driver refused the %s command", queue->id,
+				   io->pub.tag,
+				   io->state == IO_FETCH    ? "FETCH_REQ" :
+				   io->state == IO_GET_DATA ? "NEED_GET_DATA" :
+							      "COMMIT_AND_FETCH_REQ");
 		return_buffer(io);
 		set_state(io, IO_ENDED);
 		reactor_tag_ended(queue->reactor, queue);

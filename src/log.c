@@ -9,11 +9,13 @@
 
 #include "util/macros.h"
 
+#define MOST_ABOUT 255 /* bytes before a message */
+
 static struct {
-	char prefix[32];
+	const char *about; /* NULL: the program */
 	bool verbose;
 	bool syslog;
-} logger = { .prefix = "ublkd" };
+} logger;
 
 void log_set_verbose(bool verbose)
 {
@@ -26,9 +28,17 @@ void log_to_syslog(void)
 	logger.syslog = true;
 }
 
-void log_set_prefix(const char *prefix)
+const char *log_about(void)
 {
-	snprintf(logger.prefix, sizeof(logger.prefix), "%s", prefix);
+	return logger.about;
+}
+
+const char *log_switch(const char *about)
+{
+	const char *before = logger.about;
+
+	logger.about = about;
+	return before;
 }
 
 static void log_write(enum log_level level, const char *format, va_list args)
@@ -43,7 +53,8 @@ static void log_write(enum log_level level, const char *format, va_list args)
 
 	if (level == LOG_LEVEL_DEBUG && !logger.verbose)
 		return;
-	used = (size_t)snprintf(line, sizeof(line), "%s: ", logger.prefix);
+	used = (size_t)snprintf(line, sizeof(line), "%.*s: ", MOST_ABOUT,
+				logger.about ? logger.about : "ublkd");
 	ret = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
 	if (ret < 0)
 		return;

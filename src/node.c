@@ -139,6 +139,10 @@ static void scan(struct node *node)
 		finish(node, ret);
 		return;
 	}
+	if (!node->partscan && node->never_scanned) {
+		wait_for(node, WAIT_PARTITIONS, UDEV_SECONDS);
+		return;
+	}
 	ev_timer_stop(node->loop, &node->timer);
 	node->step = WAIT_SCAN;
 	node->helper.done = scanned;
@@ -149,12 +153,10 @@ static void scan(struct node *node)
 		scanned(&node->helper, -1);
 }
 
-static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+static void look(struct node *node)
 {
-	struct node *node = container_of(timer, struct node, timer);
-	bool late = ev_now(loop) > node->until, there;
+	bool late = ev_now(node->loop) > node->until, there;
 
-	(void)events;
 	switch (node->step) {
 	case WAIT_NODE:
 		if (node_is_there(node)) {
@@ -184,11 +186,22 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 	case WAIT_GONE:
 		there = is_block_node(node->path, node->device);
 		if (!there || late) {
-			ev_timer_stop(loop, timer);
+			ev_timer_stop(node->loop, &node->timer);
 			node->gone(node, !there);
 		}
 		break;
 	}
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct node *node = container_of(timer, struct node, timer);
+	const char *before = log_switch(node->about);
+
+	(void)loop;
+	(void)events;
+	look(node);
+	log_switch(before);
 }
 
 static void start(struct node *node, int step, double seconds)
@@ -198,6 +211,7 @@ static void start(struct node *node, int step, double seconds)
 	ev_timer_start(node->loop, &node->timer);
 	node->step = step;
 	node->until = ev_now(node->loop) + seconds;
+	node->about = log_about();
 }
 
 void node_publish(struct node *node)

@@ -26,6 +26,7 @@ struct node {
 	gid_t gid;
 	int mode;         /* -1: leave */
 	bool partscan;
+	bool never_scanned; /* the kernel leaves partitions alone, so there are none to drop */
 	void (*ready)(struct node *node, int error);
 	void (*gone)(struct node *node, bool gone);
 
@@ -33,6 +34,7 @@ struct node {
 	dev_t device;
 
 	ev_timer timer;   /* node.c's */
+	const char *about; /* see log_about() */
 	ev_tstamp until;
 	int step;
 	struct helper helper;

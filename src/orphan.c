@@ -82,10 +82,12 @@ static void look_at(struct orphan_hunt *hunt, uint32_t id);
 static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct orphan_hunt *hunt = container_of(timer, struct orphan_hunt, timer);
+	const char *before = log_switch(hunt->command.about);
 
 	(void)loop;
 	(void)events;
 	look_at(hunt, hunt->wanted);
+	log_switch(before);
 }
 
 static void deleted(struct ctrl_command *command, int result)
@@ -175,7 +177,8 @@ static void list_devices(struct orphan_hunt *hunt)
 	while (dir && (entry = readdir(dir))) {
 		uint32_t id;
 
-		if (sscanf(entry->d_name, "ublkc%" SCNu32, &id) != 1)
+		if (sscanf(entry->d_name, "ublkc%" SCNu32, &id) != 1 ||
+		    (hunt->no_others && id != hunt->wanted))
 			continue;
 		if (hunt->count == room) {
 			uint32_t *ids = realloc(hunt->ids, (room += 64) * sizeof(*ids));
@@ -192,7 +195,8 @@ static void list_devices(struct orphan_hunt *hunt)
 
 void orphan_hunt(struct orphan_hunt *hunt, struct ctrl *ctrl)
 {
-	list_devices(hunt);
+	if (!hunt->no_others || hunt->wanted != UBLK_DEV_ID_ANY)
+		list_devices(hunt);
 	hunt->command.ctrl = ctrl;
 	look_at_next(hunt);
 }

@@ -20,6 +20,7 @@ bool orphan_cookie_dead(uint64_t cookie);
 struct orphan_hunt {
 	/* Of the caller: the number it needs, or UBLK_DEV_ID_ANY. */
 	uint32_t wanted;
+	bool no_others; /* look only at this number, if there is one */
 	void (*done)(struct orphan_hunt *hunt);
 
 	struct ctrl_command command;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A hardware queue of the device: its descriptors, its tags, their buffers
- * and counters. Made by the main thread, then its reactor's until that ended.
+ * and counters. Made by the main thread, then its reactor's from
+ * reactor_attach() until on_ended.
  */
 #ifndef QUEUE_H
 #define QUEUE_H
@@ -35,7 +36,10 @@ struct queue_stats {
 	uint64_t batches;      /* commands that committed, in batch mode */
 	uint32_t in_flight, max_in_flight;
 	uint32_t tags_served;  /* tags that have carried a request */
+	uint64_t enters, cqes, polled; /* of the whole reactor; in a copy only */
 };
+
+struct queue;
 
 /* A failed request on its way to the main thread's log. */
 struct queue_failure {
@@ -49,8 +53,24 @@ struct queue_failure {
 	unsigned unreported;   /* others since the last one that was logged */
 };
 
-/* What all queues of a device share; constant while reactors run. */
+/*
+ * What all queues of a device share, constant while one is attached, and who
+ * is told about them, on the main thread.
+ */
 struct queue_shape {
+	struct mailbox *main_box;
+	/* All tags are fetched, or queue->error says why not; then only its end follows. */
+	void (*on_attached)(struct queue *queue);
+	/* It was attached and cannot be served any more, see queue->error; stop the device. */
+	void (*on_broken)(struct queue *queue);
+	/* The kernel has given back all tags, and the reactor knows nothing of it any more. */
+	void (*on_ended)(struct queue *queue);
+	/* stats_copy is fresh. */
+	void (*on_stats)(struct queue *queue);
+	void (*on_drained)(struct queue *queue);
+	void (*on_failure)(struct queue_failure *failure);
+	void *owner;
+
 	struct ublkd_target *target;
 	int char_fd;
 	uint16_t depth;
@@ -68,18 +88,40 @@ struct queue {
 	struct reactor *reactor;
 	struct batch *batch;     /* NULL: each tag has commands of its own */
 	uint16_t id;
-	unsigned file_base;      /* slot of the char device; the target's files follow */
-	unsigned zero_file;      /* slot of /dev/zero */
-	unsigned slot_base;      /* of tag 0 among the ring's tags, see io.c */
+	/* Of SQEs: with IOSQE_FIXED_FILE the files are slots of the ring's table. */
+	uint8_t sqe_flags;
+	bool linkable;           /* each tag has a ring_sqe_own(), from own_base on */
+	bool draining;           /* answer everything with -EIO */
+	int char_file;
+	int files[UBLKD_TARGET_FILES];
+	int zero_file;           /* /dev/zero */
+	unsigned slot_base;      /* zero copy: of tag 0 in the ring's buffer table */
+	unsigned own_base;
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;
 	struct buffers buffers;
 	struct io *ios;          /* shape->depth of them */
-	unsigned ended;          /* tags that the kernel aborted */
+	unsigned fetched;        /* tags that the kernel got */
+	unsigned ended;          /* tags that it aborted */
 	struct queue_stats stats;
 	struct queue_stats stats_copy; /* for the main thread, see reactor_ask_stats() */
 	struct queue_failure failure;
 	unsigned unreported;     /* failures not sent, as one is under way */
+
+	/* reactor.c's. */
+	struct queue *next, **link; /* among those of the reactor */
+	struct queue *next_over;
+	struct queue *next_due;
+	bool due;                /* listed, as buffers were returned */
+	bool attached;           /* on_attached is on its way, or was called */
+	struct message attach, drain, ask, broken, end;
+	const char *about;       /* main: see log_about() */
+	bool serving;            /* main: attached, and on_ended was not called yet */
+	unsigned owed;           /* main: reports that are to come; 0: free to go */
+	bool asked;              /* main: a copy of the counters is on its way */
+	/* Written before a report is posted, read when it is delivered. */
+	int error;               /* -errno, 0: none */
+	char error_text[160];
 };
 
 /* Reactor. -errno, with *what saying what failed; nothing is left behind. */

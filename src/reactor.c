@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "log.h"
 #include "util/macros.h"
 #include "wait.h"
 
@@ -19,7 +20,16 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-#define MAX_SQES 32768u /* IORING_MAX_ENTRIES */
+/*
+ * Since 6.13 each slot of the ring's table holds its file by itself. Before,
+ * a file that was taken out was held until all requests that began earlier had
+ * ended, also those of others: fetches, which end when somebody uses their
+ * device. The kernel has no name for that; this one came next.
+ */
+#ifndef IORING_FEAT_RW_ATTR
+#define IORING_FEAT_RW_ATTR (1U << 16)
+#endif
+#define FEAT_FILES_BY_THEMSELVES IORING_FEAT_RW_ATTR
 
 /* ---- services to io.c ----------------------------------------------------- */
 
@@ -30,33 +40,89 @@ void reactor_park(struct reactor *reactor, struct io *io)
 	reactor->parked_last = &io->next;
 }
 
+/* Not from within a completion, which may still look at the queue. */
+static void let_go_soon(struct reactor *reactor, struct queue *queue)
+{
+	queue->next_over = reactor->over;
+	reactor->over = queue;
+	reactor->loop_due = true;
+}
+
 void reactor_tag_ended(struct reactor *reactor, struct queue *queue)
 {
-	if (++queue->ended == queue->shape->depth)
-		reactor->queues_ended++;
+	if (++queue->ended == queue->fetched && queue->attached)
+		let_go_soon(reactor, queue);
+}
+
+static void say_why(char *text, size_t size, int error, const char *format, va_list args)
+	__attribute__((format(printf, 4, 0)));
+
+static void say_why(char *text, size_t size, int error, const char *format, va_list args)
+{
+	size_t used;
+
+	vsnprintf(text, size, format, args);
+	used = strlen(text);
+	snprintf(text + used, size - used, ": %s", strerror(-error));
 }
 
 void reactor_fail(struct reactor *reactor, int error, const char *format, ...)
 {
-	size_t used;
 	va_list args;
 
 	if (reactor->error)
 		return;
 	va_start(args, format);
-	vsnprintf(reactor->error_text, sizeof(reactor->error_text), format, args);
+	say_why(reactor->error_text, sizeof(reactor->error_text), error, format, args);
 	va_end(args);
-	used = strlen(reactor->error_text);
-	snprintf(reactor->error_text + used, sizeof(reactor->error_text) - used, ": %s",
-		 strerror(-error));
 	reactor->error = error;
+}
+
+/* main */
+static void tell(struct queue *queue, void (*to)(struct queue *queue))
+{
+	const char *before = log_switch(queue->about);
+
+	to(queue);
+	log_switch(before);
+}
+
+static void broken_delivered(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, broken);
+
+	tell(queue, queue->shape->on_broken);
+}
+
+void reactor_fail_queue(struct queue *queue, int error, const char *format, ...)
+{
+	struct reactor *reactor = queue->reactor;
+	va_list args;
+
+	if (queue->error)
+		return;
+	va_start(args, format);
+	say_why(queue->error_text, sizeof(queue->error_text), error, format, args);
+	va_end(args);
+	queue->error = error;
+	if (reactor->one_device) {
+		/* Closing the ring makes the driver give up at once whatever it has. */
+		if (!reactor->error)
+			memcpy(reactor->error_text, queue->error_text, sizeof(reactor->error_text));
+		reactor->error = error;
+	} else if (queue->attached) {
+		queue->broken.deliver = broken_delivered;
+		mailbox_post(queue->shape->main_box, &queue->broken);
+	}
 }
 
 static void failure_delivered(struct message *message)
 {
 	struct queue_failure *failure = container_of(message, struct queue_failure, message);
+	const char *before = log_switch(failure->queue->about);
 
-	failure->queue->reactor->on_failure(failure);
+	failure->queue->shape->on_failure(failure);
+	log_switch(before);
 	atomic_store_explicit(&failure->busy, false, memory_order_release);
 }
 
@@ -77,160 +143,380 @@ void reactor_report_failure(struct queue *queue, const struct ublkd_io *io, int 
 	failure->unreported = queue->unreported;
 	queue->unreported = 0;
 	failure->message.deliver = failure_delivered;
-	mailbox_post(queue->reactor->main_box, &failure->message);
+	mailbox_post(queue->shape->main_box, &failure->message);
 }
 
-/* ---- orders from the main thread ------------------------------------------ */
-
-static void on_drain(struct message *message)
-{
-	struct reactor *reactor = container_of(message, struct reactor, drain);
-
-	reactor->draining = true;
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		struct queue *queue = reactor->queues[q];
-
-		for (unsigned tag = 0; tag < queue->shape->depth; tag++)
-			io_cancel(&queue->ios[tag]);
-	}
-}
-
-static void stats_delivered(struct message *message)
-{
-	struct reactor *reactor = container_of(message, struct reactor, stats);
-
-	reactor->stats_due = false;
-	reactor->on_stats(reactor);
-}
-
-/* By the reactor when it is asked, by the main thread when the reactor has ended. */
-static void copy_stats(struct reactor *reactor)
-{
-	for (unsigned q = 0; q < reactor->nr_queues; q++)
-		reactor->queues[q]->stats_copy = reactor->queues[q]->stats;
-	reactor->stats_enters = reactor->ring.enters;
-	reactor->stats_cqes = reactor->ring.cqes;
-	reactor->stats_polled = reactor->spin.caught;
-}
-
-static void on_stats(struct message *message)
-{
-	struct reactor *reactor = container_of(message, struct reactor, stats);
-
-	copy_stats(reactor);
-	reactor->stats.deliver = stats_delivered;
-	mailbox_post(reactor->main_box, &reactor->stats);
-}
-
-void reactor_drain(struct reactor *reactor)
-{
-	reactor->drain.deliver = on_drain;
-	mailbox_post(&reactor->inbox, &reactor->drain);
-}
-
-void reactor_ask_stats(struct reactor *reactor)
-{
-	if (reactor->stats_due)
-		return;
-	reactor->stats_due = true;
-	reactor->stats.deliver = on_stats;
-	mailbox_post(&reactor->inbox, &reactor->stats);
-}
-
-/* ---- the thread ------------------------------------------------------------ */
+/* ---- the ring ------------------------------------------------------------- */
 
 static int register_files(struct reactor *reactor)
 {
-	const struct queue_shape *shape = reactor->queues[0]->shape;
-	unsigned nr_files = shape->target->nr_files;
-	int fds[2 + UBLKD_TARGET_FILES] = { shape->char_fd };
+	struct ring *ring = &reactor->ring;
+	int slot, ret;
 
-	memcpy(&fds[1], shape->target->files, sizeof(shape->target->files));
-	fds[1 + nr_files] = reactor->zero_fd;
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		reactor->queues[q]->file_base = 0;
-		reactor->queues[q]->zero_file = 1 + nr_files;
-	}
-	return io_uring_register_files(&reactor->ring.uring, fds, 2 + nr_files);
-}
-
-/* A table with a slot for each tag, which the requests' pages come and go from. */
-static int register_buffer_table(struct reactor *reactor, unsigned tags)
-{
-	if (!data_mode_zero_copy(reactor->queues[0]->shape->data))
+	reactor->with_files = reactor->size.files &&
+			      (reactor->one_device ||
+			       ring->uring.features & FEAT_FILES_BY_THEMSELVES);
+	if (!reactor->with_files)
 		return 0;
-	return io_uring_register_buffers_sparse(&reactor->ring.uring, tags);
+	ret = io_uring_register_files_sparse(&ring->uring, reactor->size.files);
+	if (ret)
+		return ret;
+	slot = ranges_take(&reactor->files, 1);
+	assert(slot == 0);
+	ret = io_uring_register_files_update(&ring->uring, 0, &reactor->zero_fd, 1);
+	return ret < 0 ? ret : 0;
 }
 
 static int open_ring(struct reactor *reactor)
 {
-	unsigned tags = 0, own;
+	const struct reactor_size *size = &reactor->size;
 	int ret;
 
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		reactor->queues[q]->slot_base = tags;
-		tags += reactor->queues[q]->shape->depth;
-	}
-	/*
-	 * So that nobody has to wait for room, a request's SQE and its commit
-	 * fit for each tag at once, as far as the kernel goes; and each tag
-	 * has an SQE of its own for a linked commit. Without room for these,
-	 * nothing is linked.
-	 */
-	own = tags <= MAX_SQES / 2 ? tags : 0;
-	ret = ring_open(&reactor->ring, MIN(MAX(2 * tags, 64u), MAX_SQES - own), own,
-			reactor->ring_mode, 0);
+	ret = ring_open(&reactor->ring, size->sqes, size->own, reactor->ring_mode, 0);
 	if (ret) {
 		reactor_fail(reactor, ret, "cannot make an io_uring (mode %s)",
 			     ring_mode_name(reactor->ring_mode));
 		return ret;
 	}
-	ret = register_files(reactor);
-	if (ret)
-		reactor_fail(reactor, ret, "cannot register the files with the ring");
-	if (!ret) {
-		ret = register_buffer_table(reactor, tags);
+	if (ranges_open(&reactor->own, size->own) || ranges_open(&reactor->files, size->files) ||
+	    ranges_open(&reactor->buffers, size->buffers) ||
+	    ranges_open(&reactor->groups, UINT16_MAX)) {
+		ret = -ENOMEM;
+		reactor_fail(reactor, ret, "cannot make the lists of free slots");
+	} else {
+		ret = register_files(reactor);
 		if (ret)
-			reactor_fail(reactor, ret, "cannot make a table of %u buffers in the ring",
-				     tags);
+			reactor_fail(reactor, ret, "cannot register the files with the ring");
 	}
 	if (ret)
 		ring_close(&reactor->ring);
+	reactor->with_ring = !ret;
 	return ret;
 }
 
-/* On the reactor's CPUs, so that their buffers are on its node. */
-static int open_queues(struct reactor *reactor)
-{
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		const char *what;
-		int ret = queue_open(reactor->queues[q], &what);
+/* ---- what a queue takes of the ring ---------------------------------------- */
 
-		if (ret) {
-			reactor_fail(reactor, ret, "queue %u: cannot %s", reactor->queues[q]->id,
-				     what);
-			return ret;
-		}
+static void clear_files(struct reactor *reactor, unsigned base, unsigned count)
+{
+	const int none[1 + UBLKD_TARGET_FILES] = { -1, -1, -1, -1, -1 };
+
+	if (reactor->with_ring)
+		io_uring_register_files_update(&reactor->ring.uring, base, none, count);
+	ranges_give(&reactor->files, base, count);
+}
+
+/* Without room for them, descriptors will do. */
+static int take_files(struct reactor *reactor, struct queue *queue)
+{
+	const struct ublkd_target *target = queue->shape->target;
+	int fds[1 + UBLKD_TARGET_FILES] = { queue->shape->char_fd };
+	unsigned count = 1 + target->nr_files;
+	int base = reactor->with_files ? ranges_take(&reactor->files, count) : -ENOSPC, ret;
+
+	memcpy(&fds[1], target->files, sizeof(target->files));
+	queue->sqe_flags = 0;
+	queue->char_file = fds[0];
+	memcpy(queue->files, target->files, sizeof(queue->files));
+	queue->zero_file = reactor->zero_fd;
+	if (base < 0)
+		return base == -ENOSPC ? 0 : base;
+	ret = io_uring_register_files_update(&reactor->ring.uring, (unsigned)base, fds, count);
+	if (ret != (int)count) {
+		clear_files(reactor, (unsigned)base, count);
+		return ret < 0 ? ret : -EBADF;
 	}
+	queue->sqe_flags = IOSQE_FIXED_FILE;
+	queue->char_file = base;
+	for (unsigned i = 0; i < target->nr_files; i++)
+		queue->files[i] = base + 1 + (int)i;
+	queue->zero_file = 0;
 	return 0;
 }
 
-static void fetch_all(struct reactor *reactor)
+static void give_files_back(struct reactor *reactor, struct queue *queue)
 {
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		struct queue *queue = reactor->queues[q];
+	if (!queue->sqe_flags)
+		return;
+	clear_files(reactor, (unsigned)queue->char_file, 1 + queue->shape->target->nr_files);
+	queue->sqe_flags = 0;
+}
 
-		for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
-			while (!reactor->ring.room && !reactor->error)
-				wait_turn(reactor);
-			if (reactor->error)
+/* Slots for the pages of its requests, which come and go. */
+static int take_buffers(struct reactor *reactor, struct queue *queue)
+{
+	int base, ret;
+
+	if (!data_mode_zero_copy(queue->shape->data))
+		return 0;
+	base = ranges_take(&reactor->buffers, queue->shape->depth);
+	if (base < 0)
+		return base;
+	queue->slot_base = (unsigned)base;
+	if (reactor->with_buffers)
+		return 0;
+	ret = io_uring_register_buffers_sparse(&reactor->ring.uring, reactor->size.buffers);
+	reactor->with_buffers = !ret;
+	if (ret)
+		ranges_give(&reactor->buffers, queue->slot_base, queue->shape->depth);
+	return ret;
+}
+
+static void take_own(struct reactor *reactor, struct queue *queue)
+{
+	int base = ranges_take(&reactor->own, queue->shape->depth);
+
+	queue->linkable = base >= 0;
+	queue->own_base = base >= 0 ? (unsigned)base : 0;
+}
+
+int reactor_lend(struct reactor *reactor, struct io_uring_buf_ring *buffers, unsigned entries)
+{
+	int group = ranges_take(&reactor->groups, 1), ret;
+
+	if (group < 0)
+		return group;
+	ret = ring_lend(&reactor->ring, (unsigned)group, buffers, entries);
+	if (!ret)
+		return group;
+	ranges_give(&reactor->groups, (unsigned)group, 1);
+	return ret;
+}
+
+void reactor_take_back(struct reactor *reactor, uint16_t group)
+{
+	if (reactor->with_ring)
+		ring_take_back(&reactor->ring, group);
+	ranges_give(&reactor->groups, group, 1);
+}
+
+/*
+ * On the reactor's CPUs, so that the buffers are on its node. Nothing is left
+ * behind where it fails; the cause is in queue->error.
+ */
+static void open_queue(struct reactor *reactor, struct queue *queue)
+{
+	const char *what = "register its files with the ring";
+	int ret = take_files(reactor, queue);
+
+	if (!ret) {
+		what = "get a buffer of the ring's table for each tag";
+		ret = take_buffers(reactor, queue);
+		if (!ret) {
+			ret = queue_open(queue, &what);
+			if (!ret) {
+				take_own(reactor, queue);
 				return;
-			io_fetch(&queue->ios[tag]);
+			}
+			if (data_mode_zero_copy(queue->shape->data))
+				ranges_give(&reactor->buffers, queue->slot_base,
+					    queue->shape->depth);
 		}
+		give_files_back(reactor, queue);
+	}
+	reactor_fail_queue(queue, ret, "queue %u: cannot %s", queue->id, what);
+}
+
+static void close_queue(struct reactor *reactor, struct queue *queue)
+{
+	if (!queue->ios)
+		return; /* it was never open */
+	if (queue->linkable)
+		ranges_give(&reactor->own, queue->own_base, queue->shape->depth);
+	if (data_mode_zero_copy(queue->shape->data))
+		ranges_give(&reactor->buffers, queue->slot_base, queue->shape->depth);
+	give_files_back(reactor, queue);
+	queue_close(queue);
+}
+
+/* ---- orders from the main thread ------------------------------------------ */
+
+static void copy_stats(struct queue *queue)
+{
+	queue->stats_copy = queue->stats;
+	queue->stats_copy.enters = queue->reactor->ring.enters;
+	queue->stats_copy.cqes = queue->reactor->ring.cqes;
+	queue->stats_copy.polled = queue->reactor->spin.caught;
+}
+
+static void end_delivered(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, end);
+
+	queue->serving = false;
+	queue->owed--;
+	tell(queue, queue->shape->on_ended);
+}
+
+static void unlist_due(struct reactor *reactor, struct queue *queue)
+{
+	struct queue **link = &reactor->due;
+
+	if (!queue->due)
+		return;
+	while (*link != queue)
+		link = &(*link)->next_due;
+	*link = queue->next_due;
+	queue->due = false;
+}
+
+static void let_go(struct reactor *reactor, struct queue *queue)
+{
+	if (reactor->error && !queue->error) {
+		queue->error = reactor->error;
+		memcpy(queue->error_text, reactor->error_text, sizeof(queue->error_text));
+	}
+	*queue->link = queue->next;
+	if (queue->next)
+		queue->next->link = queue->link;
+	unlist_due(reactor, queue);
+	copy_stats(queue);
+	close_queue(reactor, queue);
+	queue->end.deliver = end_delivered;
+	mailbox_post(queue->shape->main_box, &queue->end);
+}
+
+void reactor_close_over(struct reactor *reactor)
+{
+	while (reactor->over) {
+		struct queue *queue = reactor->over;
+
+		reactor->over = queue->next_over;
+		let_go(reactor, queue);
+	}
+}
+
+static void fetch_all(struct reactor *reactor, struct queue *queue)
+{
+	for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
+		while (!reactor->ring.room && !reactor->error)
+			wait_turn(reactor);
+		if (reactor->error || queue->error)
+			return;
+		queue->fetched++;
+		io_fetch(&queue->ios[tag]);
 	}
 	/* A FETCH that the driver refuses completes at once. */
 	wait_turn(reactor);
 }
+
+static void attach_delivered(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, attach);
+
+	queue->owed--;
+	tell(queue, queue->shape->on_attached);
+}
+
+static void on_attach(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, attach);
+	struct reactor *reactor = queue->reactor;
+
+	queue->next = reactor->queues;
+	queue->link = &reactor->queues;
+	if (queue->next)
+		queue->next->link = &queue->next;
+	reactor->queues = queue;
+	if (!reactor->error) {
+		open_queue(reactor, queue);
+		if (!queue->error)
+			fetch_all(reactor, queue);
+	}
+	if (reactor->error && !queue->error) {
+		queue->error = reactor->error;
+		memcpy(queue->error_text, reactor->error_text, sizeof(queue->error_text));
+	}
+	queue->attached = true;
+	queue->attach.deliver = attach_delivered;
+	mailbox_post(queue->shape->main_box, &queue->attach);
+	if (queue->ended == queue->fetched)
+		let_go_soon(reactor, queue);
+}
+
+static void drain_delivered(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, drain);
+
+	queue->owed--;
+	tell(queue, queue->shape->on_drained);
+}
+
+static void on_drain(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, drain);
+
+	queue->draining = true;
+	for (unsigned tag = 0; queue->ios && tag < queue->shape->depth; tag++)
+		io_cancel(&queue->ios[tag]);
+	queue->drain.deliver = drain_delivered;
+	mailbox_post(queue->shape->main_box, &queue->drain);
+}
+
+static void ask_delivered(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, ask);
+
+	queue->asked = false;
+	queue->owed--;
+	tell(queue, queue->shape->on_stats);
+}
+
+static void on_ask(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, ask);
+
+	copy_stats(queue);
+	queue->ask.deliver = ask_delivered;
+	mailbox_post(queue->shape->main_box, &queue->ask);
+}
+
+static void on_stop(struct message *message)
+{
+	struct reactor *reactor = container_of(message, struct reactor, stop);
+
+	assert(!reactor->queues);
+	reactor->stopping = true;
+}
+
+/* main. Where there is no thread any more, the main thread says so in its stead. */
+static void order(struct reactor *reactor, struct message *message)
+{
+	if (reactor->running) {
+		mailbox_post(&reactor->inbox, message);
+	} else {
+		message->deliver(message);
+		reactor_close_over(reactor);
+	}
+}
+
+void reactor_attach(struct reactor *reactor, struct queue *queue)
+{
+	queue->reactor = reactor;
+	queue->about = log_about();
+	queue->serving = true;
+	queue->owed += 2;
+	queue->attach.deliver = on_attach;
+	order(reactor, &queue->attach);
+}
+
+void reactor_drain(struct queue *queue)
+{
+	queue->owed++;
+	queue->drain.deliver = on_drain;
+	order(queue->reactor, &queue->drain);
+}
+
+void reactor_ask_stats(struct queue *queue)
+{
+	if (queue->asked)
+		return;
+	queue->asked = true;
+	queue->owed++;
+	queue->ask.deliver = on_ask;
+	order(queue->reactor, &queue->ask);
+}
+
+/* ---- the thread ------------------------------------------------------------ */
 
 static void started_delivered(struct message *message)
 {
@@ -250,7 +536,6 @@ static void serve(struct reactor *reactor)
 {
 	wait_start(reactor);
 	mailbox_start(&reactor->inbox, reactor->loop);
-	fetch_all(reactor);
 	reactor->started.deliver = started_delivered;
 	mailbox_post(reactor->main_box, &reactor->started);
 	wait_serve(reactor);
@@ -266,24 +551,27 @@ static void *reactor_main(void *arg)
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		reactor->io_flusher_error = errno;
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-	reactor->pooled = data_mode_pooled(reactor->queues[0]->shape->data);
-	reactor->batches = reactor->queues[0]->shape->batch;
 	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	reactor->zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	if (!reactor->loop || reactor->zeros == MAP_FAILED || reactor->zero_fd < 0) {
 		reactor_fail(reactor, -errno, "cannot make the event loop or open '/dev/zero'");
 	} else if (!open_ring(reactor)) {
-		if (!open_queues(reactor))
-			serve(reactor);
+		serve(reactor);
 		/*
-		 * The ring first: closing it is what gives up commands that
+		 * Before the queues: closing it is what gives up commands that
 		 * still refer to the descriptors and the buffers.
 		 */
 		ring_close(&reactor->ring);
+		reactor->with_ring = false;
 	}
-	for (unsigned q = 0; q < reactor->nr_queues; q++)
-		queue_close(reactor->queues[q]);
+	reactor->over = NULL;
+	while (reactor->queues)
+		let_go(reactor, reactor->queues);
+	ranges_close(&reactor->own);
+	ranges_close(&reactor->files);
+	ranges_close(&reactor->buffers);
+	ranges_close(&reactor->groups);
 	if (reactor->zeros && reactor->zeros != MAP_FAILED)
 		munmap((void *)(uintptr_t)reactor->zeros, REACTOR_ZEROS);
 	if (reactor->zero_fd >= 0)
@@ -320,10 +608,21 @@ int reactor_start(struct reactor *reactor)
 	return ret;
 }
 
+void reactor_stop(struct reactor *reactor)
+{
+	if (reactor->stop_asked)
+		return;
+	reactor->stop_asked = true;
+	reactor->stop.deliver = on_stop;
+	order(reactor, &reactor->stop);
+}
+
 void reactor_join(struct reactor *reactor)
 {
 	pthread_join(reactor->thread, NULL);
-	copy_stats(reactor);
-	mailbox_close(&reactor->inbox);
 	reactor->running = false;
+	/* What came too late for the thread. */
+	mailbox_deliver(&reactor->inbox);
+	reactor_close_over(reactor);
+	mailbox_close(&reactor->inbox);
 }

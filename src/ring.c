@@ -152,6 +152,11 @@ int ring_lend(struct ring *ring, unsigned group, struct io_uring_buf_ring *buffe
 	return io_uring_register_buf_ring(&ring->uring, &reg, 0);
 }
 
+void ring_take_back(struct ring *ring, unsigned group)
+{
+	io_uring_unregister_buf_ring(&ring->uring, (int)group);
+}
+
 int ring_notify(struct ring *ring, bool on)
 {
 	return on ? io_uring_register_eventfd(&ring->uring, ring->event_fd) :

@@ -98,10 +98,12 @@ bool ring_has_work(struct ring *ring);
 
 /*
  * Commands that select a buffer of this group have these, whose number is a
- * power of two; at page-aligned memory, theirs while the ring is open. 0 or -errno.
+ * power of two; at page-aligned memory, theirs until it is taken back or the
+ * ring is closed. 0 or -errno.
  */
 int ring_lend(struct ring *ring, unsigned group, struct io_uring_buf_ring *buffers,
 	      unsigned entries);
+void ring_take_back(struct ring *ring, unsigned group);
 
 /*
  * Whether new completions make the eventfd readable; at first they do. 0 or

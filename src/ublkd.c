@@ -11,7 +11,9 @@
 #include "helper.h"
 #include "log.h"
 
-const struct command *const commands[] = { &run_command, &features_command, &help_command, NULL };
+const struct command *const commands[] = {
+	&run_command, &serve_command, &features_command, &help_command, NULL,
+};
 
 const struct command *command_find(const char *name)
 {

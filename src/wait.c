@@ -91,15 +91,21 @@ static void reap(struct reactor *reactor)
 
 static bool has_ended(const struct reactor *reactor)
 {
-	return reactor->error || reactor->queues_ended == reactor->nr_queues;
+	return reactor->error || reactor->stopping;
 }
 
 /* Buffers whose commit is in the kernel go to those who wait for one. */
 static void release_buffers(struct reactor *reactor)
 {
-	for (unsigned q = 0; q < reactor->nr_queues; q++) {
-		struct io *io = buffers_release(&reactor->queues[q]->buffers);
+	struct queue *queue = reactor->due;
 
+	reactor->due = NULL;
+	while (queue) {
+		struct queue *next_queue = queue->next_due;
+		struct io *io = buffers_release(&queue->buffers);
+
+		queue->due = false;
+		queue = next_queue;
 		while (io) {
 			struct io *next = io->next;
 
@@ -128,28 +134,8 @@ static bool others_wait(const struct reactor *reactor)
 {
 	if (reactor->parked_first)
 		return true;
-	for (unsigned q = 0; reactor->pooled && q < reactor->nr_queues; q++) {
-		if (buffers_due(&reactor->queues[q]->buffers))
-			return true;
-	}
-	return false;
-}
-
-/* Queues what the batches have. Returns how many completions the submit itself brings. */
-static unsigned give_batches(struct reactor *reactor)
-{
-	unsigned answers = 0;
-
-	for (unsigned q = 0; q < reactor->nr_queues; q++)
-		answers += batch_give(reactor->queues[q]->batch);
-	return answers;
-}
-
-/* The ring had no room for all of it, or it is still to be queued. */
-static bool batches_due(const struct reactor *reactor)
-{
-	for (unsigned q = 0; reactor->batches && q < reactor->nr_queues; q++) {
-		if (batch_due(reactor->queues[q]->batch))
+	for (const struct queue *queue = reactor->due; queue; queue = queue->next_due) {
+		if (buffers_due(&queue->buffers))
 			return true;
 	}
 	return false;
@@ -158,7 +144,7 @@ static bool batches_due(const struct reactor *reactor)
 /* A system call would move something on, without waiting. */
 static bool needs_enter(struct reactor *reactor)
 {
-	return ring_needs_enter(&reactor->ring) || batches_due(reactor);
+	return ring_needs_enter(&reactor->ring) || reactor->batches;
 }
 
 /* One system call: hands over what is queued, and waits if told to. */
@@ -168,8 +154,8 @@ static void enter(struct reactor *reactor, bool wait)
 	int ret;
 
 	if (reactor->batches) {
-		answers = give_batches(reactor);
-		wait = wait && !batches_due(reactor);
+		answers = batches_give(&reactor->batches);
+		wait = wait && !reactor->batches;
 	}
 	/* The answers are there at once and nothing to wait for: what counts is one more. */
 	ret = wait ? ring_submit_and_wait(&reactor->ring, 1 + answers) :
@@ -179,7 +165,7 @@ static void enter(struct reactor *reactor, bool wait)
 		reactor_fail(reactor, ret, "the ring takes no more I/O");
 		return;
 	}
-	if (reactor->pooled && !io_uring_sq_ready(&reactor->ring.uring))
+	if (reactor->due && !io_uring_sq_ready(&reactor->ring.uring))
 		release_buffers(reactor);
 	if (reactor->parked_first && !ret)
 		resume_parked(reactor);
@@ -267,6 +253,7 @@ static void pass(struct reactor *reactor)
 	ev_run(reactor->loop, EVRUN_NOWAIT);
 	if (reactor->loop_ready)
 		ev_run(reactor->loop, EVRUN_NOWAIT);
+	reactor_close_over(reactor);
 	reactor->loop_due = reactor->loop_ready = false;
 	schedule_adapt(&reactor->schedule, reactor->arrived, reactor->arrivals);
 }
@@ -330,7 +317,8 @@ static void be_busy(struct reactor *reactor)
 
 static bool has_work(struct reactor *reactor)
 {
-	return ring_has_work(&reactor->ring) || others_wait(reactor) || batches_due(reactor);
+	return ring_has_work(&reactor->ring) || others_wait(reactor) || reactor->batches ||
+	       reactor->over;
 }
 
 /*

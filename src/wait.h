@@ -24,7 +24,7 @@
 void wait_start(struct reactor *reactor);
 /* Submits what is queued and dispatches what has completed, without waiting. */
 void wait_turn(struct reactor *reactor);
-/* Serves until the reactor has failed or all its queues have ended. */
+/* Serves until the reactor has failed or is told to stop. */
 void wait_serve(struct reactor *reactor);
 
 #endif

@@ -16,6 +16,12 @@ void wait_serve(struct reactor *reactor)
 {
 	ring_notify(&reactor->ring, false);
 	for (unsigned rounds = 0; !has_ended(reactor); rounds++) {
+		/* It is to get its queue, or to end. */
+		if (!reactor->queues || reactor->over) {
+			reactor_close_over(reactor);
+			ev_run(reactor->loop, EVRUN_ONCE);
+			continue;
+		}
 		/* As often as with libev. */
 		if (rounds % ROUNDS_PER_PASS == 0)
 			schedule_adapt(&reactor->schedule, reactor->arrived, reactor->arrivals);

@@ -8,17 +8,10 @@
 
 #include "macros.h"
 
-static void on_post(struct ev_loop *loop, ev_io *watcher, int events)
+void mailbox_deliver(struct mailbox *box)
 {
-	struct mailbox *box = container_of(watcher, struct mailbox, on_post);
 	struct message *message;
-	uint64_t count;
 
-	(void)loop;
-	(void)events;
-	/* Before the list is taken: a later post makes it readable again. */
-	if (read(box->event_fd, &count, sizeof(count)) < 0)
-		return;
 	pthread_mutex_lock(&box->lock);
 	message = box->first;
 	box->first = NULL;
@@ -31,6 +24,19 @@ static void on_post(struct ev_loop *loop, ev_io *watcher, int events)
 		message->deliver(message);
 		message = next;
 	}
+}
+
+static void on_post(struct ev_loop *loop, ev_io *watcher, int events)
+{
+	struct mailbox *box = container_of(watcher, struct mailbox, on_post);
+	uint64_t count;
+
+	(void)loop;
+	(void)events;
+	/* Before the list is taken: a later post makes it readable again. */
+	if (read(box->event_fd, &count, sizeof(count)) < 0)
+		return;
+	mailbox_deliver(box);
 }
 
 int mailbox_open(struct mailbox *box)

@@ -28,6 +28,8 @@ int mailbox_open(struct mailbox *box);
 /* On the loop's thread. */
 void mailbox_start(struct mailbox *box, struct ev_loop *loop);
 void mailbox_stop(struct mailbox *box, struct ev_loop *loop);
+/* Delivers what is there, where no loop does: its thread is gone. */
+void mailbox_deliver(struct mailbox *box);
 /* When nobody posts any more. */
 void mailbox_close(struct mailbox *box);
 /* From any thread. */

@@ -247,6 +247,46 @@ start_ublkd() {
 	(($(<"/sys/block/ublkb$ID/size") > 0)) || fail "$DEV is printed and has no size"
 }
 
+lines_are_printed() {
+	(($(wc -l <"$OUT") >= $1)) || process_is_gone "$PID"
+}
+
+# start_serve COUNT ARG…: ublkd serve ARG… in the background until it has printed the lines of COUNT devices.
+# Sets PID, LOG, OUT; use_device says which device is meant.
+start_serve() {
+	local count=$1
+	shift
+	STARTED=$((STARTED + 1))
+	OUT=$PWD/ublkd.$STARTED.out LOG=$PWD/ublkd.$STARTED.log
+	LOGS+=("$LOG")
+	"$UBLKD" serve "$@" >"$OUT" 2>"$LOG" </dev/null &
+	PID=$!
+	defer kill_ublkd "$PID"
+	wait_until $((START_SECONDS + count * 2)) lines_are_printed "$count" || fail "not $count lines: $(<"$OUT")"
+	[ "$(wc -l <"$OUT")" = "$count" ] || fail "ended without $count lines: ublkd serve $*: $(<"$OUT")"
+}
+
+# use_device NAME: sets DEV, ID and QUEUE to those of a device that is served
+use_device() {
+	DEV=$(awk -v name="$1" '$1 == name { print $2 }' "$OUT")
+	[[ $DEV =~ ^/dev/ublkb([0-9]+)$ ]] || fail "no path of a device for '$1': '$DEV'"
+	ID=${BASH_REMATCH[1]}
+	QUEUE=/sys/block/ublkb$ID/queue
+	[ -b "$DEV" ] || fail "$DEV is printed and is no block device"
+}
+
+# device_file NAME KEY=VALUE…: a file NAME.conf in the folder conf, which describes a device
+device_file() {
+	local name=$1
+	shift
+	mkdir -p conf
+	printf '%s\n' '[device]' "$@" >"conf/$name.conf"
+}
+
+no_device_is_left() {
+	! compgen -G '/dev/ublk[bc]*' >/dev/null && ! compgen -G '/sys/class/ublk-char/*' >/dev/null
+}
+
 # start_small BACKEND ARG…: with few buffers to lock, for tests that start often and do not look at the depth
 start_small() {
 	start_ublkd "$@" depth=16 max-io=128K

@@ -28,17 +28,22 @@ int ring_submit(struct ring *ring)
 	return bench.submit_result;
 }
 
-int ring_lend(struct ring *ring, unsigned group, struct io_uring_buf_ring *buffers,
-	      unsigned entries)
+/* ---- reactor.h ----------------------------------------------------------- */
+
+int reactor_lend(struct reactor *reactor, struct io_uring_buf_ring *buffers, unsigned entries)
 {
-	assert_ptr_equal(ring, &bench.reactor.ring);
+	assert_ptr_equal(reactor, &bench.reactor);
 	bench.lent = buffers;
-	bench.lent_group = group;
 	bench.lent_entries = entries;
-	return bench.lend_result;
+	return bench.lend_result ? bench.lend_result : BENCH_GROUP;
 }
 
-/* ---- reactor.h ----------------------------------------------------------- */
+void reactor_take_back(struct reactor *reactor, uint16_t group)
+{
+	assert_ptr_equal(reactor, &bench.reactor);
+	assert_int_equal(group, BENCH_GROUP);
+	bench.lent = NULL;
+}
 
 void reactor_park(struct reactor *reactor, struct io *io)
 {
@@ -56,11 +61,11 @@ void reactor_tag_ended(struct reactor *reactor, struct queue *queue)
 	bench.tags_ended++;
 }
 
-void reactor_fail(struct reactor *reactor, int error, const char *format, ...)
+void reactor_fail_queue(struct queue *queue, int error, const char *format, ...)
 {
 	va_list args;
 
-	assert_ptr_equal(reactor, &bench.reactor);
+	assert_ptr_equal(queue, &bench.queue);
 	bench.failure = error;
 	va_start(args, format);
 	vsnprintf(bench.failure_text, sizeof(bench.failure_text), format, args);
@@ -172,9 +177,14 @@ static void open_bench(enum data_mode mode, enum link_mode link, bool batch)
 	bench.queue.shape = &bench.shape;
 	bench.queue.reactor = &bench.reactor;
 	bench.queue.id = BENCH_QUEUE_ID;
-	bench.queue.file_base = BENCH_FILE_BASE;
+	bench.queue.sqe_flags = IOSQE_FIXED_FILE;
+	bench.queue.linkable = true;
+	bench.queue.char_file = BENCH_FILE_BASE;
+	for (int i = 0; i < BENCH_FILES; i++)
+		bench.queue.files[i] = BENCH_FILE_BASE + 1 + i;
 	bench.queue.zero_file = BENCH_ZERO_FILE;
 	bench.queue.slot_base = BENCH_SLOT_BASE;
+	bench.queue.own_base = BENCH_OWN_BASE;
 	open_ring(&bench.reactor.ring);
 	bench.queue.descriptors = bench.descriptors;
 	bench.queue.ios = bench.ios;

@@ -16,13 +16,15 @@
 #define BENCH_MAX_IO 8192
 #define BENCH_SIZE (UINT64_C(1) << 50)
 #define BENCH_QUEUE_ID 3
+#define BENCH_GROUP 77
 #define BENCH_FILE_BASE 5
 #define BENCH_FILES 2
 #define BENCH_ZERO_FILE 8
 #define BENCH_SLOT_BASE 40
+#define BENCH_OWN_BASE 20
 #define BENCH_POOL 2
 #define BENCH_SQES 512
-#define BENCH_SLOTS (BENCH_SLOT_BASE + BENCH_DEPTH)
+#define BENCH_SLOTS (BENCH_OWN_BASE + BENCH_DEPTH)
 
 struct bench {
 	struct ublkd_backend backend;
@@ -41,7 +43,7 @@ struct bench {
 	int submit_result;
 	unsigned submits;
 	const struct io_uring_buf_ring *lent;
-	unsigned lent_group, lent_entries;
+	unsigned lent_entries;
 	int lend_result;
 
 	/* The backend's submit(), and what it was given last. */

@@ -43,6 +43,13 @@ static struct batch *batch(void)
 	return bench.queue.batch;
 }
 
+/* Something is not in the ring yet. */
+static bool due(void)
+{
+	assert_true(!bench.reactor.batches || bench.reactor.batches == batch());
+	return bench.reactor.batches;
+}
+
 static const struct ublk_batch_cmd *batch_of(const struct io_uring_sqe *sqe)
 {
 	return (const void *)command_of(sqe);
@@ -104,7 +111,7 @@ static const struct io_uring_sqe *commits_alone(unsigned tag, int32_t result)
 {
 	const struct io_uring_sqe *sqe;
 
-	assert_int_equal(batch_give(batch()), 1);
+	assert_int_equal(batches_give(&bench.reactor.batches), 1);
 	sqe = next_batch(UBLK_IO_COMMIT_IO_CMDS, 1);
 	is_element(sqe, 0, tag, result);
 	assert_int_equal(sqes_left(), 0);
@@ -118,7 +125,7 @@ static void is_fetch(const struct io_uring_sqe *sqe)
 	assert_int_equal(sqe->fd, BENCH_FILE_BASE);
 	assert_int_equal(sqe->cmd_op, UBLK_IO_FETCH_IO_CMDS);
 	assert_int_equal(sqe->uring_cmd_flags, MULTISHOT);
-	assert_int_equal(sqe->buf_group, bench.lent_group);
+	assert_int_equal(sqe->buf_group, BENCH_GROUP);
 	assert_int_equal(sqe->addr, 0);
 	assert_int_equal(batch_of(sqe)->q_id, BENCH_QUEUE_ID);
 	assert_int_equal(batch_of(sqe)->flags, 0);
@@ -130,9 +137,9 @@ static void is_fetch(const struct io_uring_sqe *sqe)
 static int open_fetching(void **state)
 {
 	open_raw(state);
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	answer(next_sqe(), 0);
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	is_fetch(next_sqe());
 	return 0;
 }
@@ -195,9 +202,9 @@ static void all_tags_are_prepared_by_one_command(void **state)
 	const struct io_uring_sqe *sqe;
 
 	(void)state;
-	assert_true(batch_due(batch()));
+	assert_true(due());
 	assert_int_equal(sqes_left(), 0);
-	assert_int_equal(batch_give(batch()), 1);
+	assert_int_equal(batches_give(&bench.reactor.batches), 1);
 	sqe = next_batch(UBLK_IO_PREP_IO_CMDS, BENCH_DEPTH);
 	for (unsigned tag = 0; tag < BENCH_DEPTH; tag++) {
 		is_element(sqe, tag, tag, 0);
@@ -205,22 +212,21 @@ static void all_tags_are_prepared_by_one_command(void **state)
 	}
 	assert_int_equal(sqes_left(), 0);
 	/* Nothing is fetched before that is done. */
-	assert_false(batch_due(batch()));
-	assert_int_equal(batch_give(batch()), 0);
+	assert_false(due());
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
 	answer(sqe, 0);
-	assert_true(batch_due(batch()));
+	assert_true(due());
 	/* Whose end is not to be waited for. */
-	assert_int_equal(batch_give(batch()), 0);
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
 	is_fetch(next_sqe());
 	assert_int_equal(sqes_left(), 0);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 	assert_int_equal(bench.queue.stats.batches, 0);
 }
 
 static void the_ring_is_lent_a_buffer_for_each_tag(void **state)
 {
 	(void)state;
-	assert_int_equal(bench.lent_group, BENCH_QUEUE_ID);
 	assert_int_equal(bench.lent_entries, BENCH_DEPTH);
 	assert_int_equal((uintptr_t)bench.lent % 4096, 0);
 	assert_int_equal(buffers_lent(), BENCH_DEPTH);
@@ -251,17 +257,17 @@ static void what_a_turn_has_done_is_one_command(void **state)
 	assert_int_equal(sqes_left(), 0);
 	for (unsigned tag = 0; tag < BENCH_DEPTH; tag++)
 		assert_int_equal(bench.ios[tag].state, tag == 1 ? IO_FETCH : IO_COMMIT);
-	assert_true(batch_due(batch()));
-	assert_int_equal(batch_give(batch()), 1);
+	assert_true(due());
+	assert_int_equal(batches_give(&bench.reactor.batches), 1);
 	sqe = next_batch(UBLK_IO_COMMIT_IO_CMDS, 3);
 	is_element(sqe, 0, 2, 4096);
 	is_element(sqe, 1, 0, 4096);
 	is_element(sqe, 2, 3, 4096);
 	assert_int_equal(sqes_left(), 0);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 	answer(sqe, (int)(3 * element_bytes()));
-	assert_false(batch_due(batch()));
-	assert_int_equal(batch_give(batch()), 0);
+	assert_false(due());
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
 	assert_int_equal(bench.queue.stats.batches, 1);
 	assert_int_equal(bench.queue.stats.in_flight, 0);
 	/* And again, in the other list. */
@@ -280,7 +286,7 @@ static void errors_go_with_the_rest(void **state)
 	read = next_sqe();
 	complete(next_sqe(), 4096);
 	complete(read, -ENOSPC);
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	sqe = next_batch(UBLK_IO_COMMIT_IO_CMDS, 2);
 	is_element(sqe, 0, 1, 4096);
 	is_element(sqe, 1, 0, -ENOSPC);
@@ -298,11 +304,11 @@ static void what_is_done_meanwhile_waits_for_the_answer(void **state)
 	/* The next request of the same tag may be here first. */
 	ARRIVE(0, 1);
 	complete_reads(2);
-	assert_int_equal(batch_give(batch()), 0);
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
 	assert_int_equal(sqes_left(), 0);
-	assert_true(batch_due(batch()));
+	assert_true(due());
 	answer(first, (int)element_bytes());
-	assert_int_equal(batch_give(batch()), 1);
+	assert_int_equal(batches_give(&bench.reactor.batches), 1);
 	second = next_batch(UBLK_IO_COMMIT_IO_CMDS, 2);
 	is_element(second, 0, 0, 4096);
 	is_element(second, 1, 1, 4096);
@@ -316,25 +322,25 @@ static void what_was_not_taken_is_given_again(void **state)
 	(void)state;
 	ARRIVE(3, 2, 1, 0);
 	complete_reads(4);
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	answer(next_batch(UBLK_IO_COMMIT_IO_CMDS, 4), (int)element_bytes());
-	assert_true(batch_due(batch()));
+	assert_true(due());
 	/* Tag 3's next request is here and done, and comes behind. */
 	ARRIVE(3);
 	complete_reads(1);
-	assert_int_equal(batch_give(batch()), 1);
+	assert_int_equal(batches_give(&bench.reactor.batches), 1);
 	sqe = next_batch(UBLK_IO_COMMIT_IO_CMDS, 3);
 	is_element(sqe, 0, 2, 4096);
 	is_element(sqe, 1, 1, 4096);
 	is_element(sqe, 2, 0, 4096);
 	/* Half an element is none. */
 	answer(sqe, (int)(2 * element_bytes() + 4));
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	sqe = next_batch(UBLK_IO_COMMIT_IO_CMDS, 1);
 	is_element(sqe, 0, 0, 4096);
 	answer(sqe, (int)element_bytes());
 	answer(commits_alone(3, 4096), (int)element_bytes());
-	assert_false(batch_due(batch()));
+	assert_false(due());
 	assert_int_equal(bench.failure, 0);
 }
 
@@ -348,7 +354,7 @@ static void an_error_that_may_pass_is_tried_again(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++)
 		answer(commits_alone(1, 4096), errors[i]);
 	answer(commits_alone(1, 4096), (int)element_bytes());
-	assert_false(batch_due(batch()));
+	assert_false(due());
 	assert_int_equal(bench.failure, 0);
 }
 
@@ -384,28 +390,28 @@ static void a_commit_that_is_refused_ends_the_reactor(void **state)
 	complete_reads(1);
 	answer(commits_alone(1, 4096), -EINVAL);
 	assert_int_equal(bench.failure, -EINVAL);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 }
 
 static void a_prep_that_is_refused_ends_the_reactor(void **state)
 {
 	(void)state;
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	answer(next_sqe(), -EINVAL);
 	assert_int_equal(bench.failure, -EINVAL);
 	assert_string_equal(bench.failure_text,
 			    "queue 3: the driver refused the PREP_IO_CMDS command");
-	assert_false(batch_due(batch()));
+	assert_false(due());
 }
 
 static void a_device_that_goes_before_it_starts_ends_the_tags(void **state)
 {
 	(void)state;
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	answer(next_sqe(), UBLK_IO_RES_ABORT);
 	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
 	assert_int_equal(bench.failure, 0);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 }
 
 /* ---- room in the ring ---------------------------------------------------- */
@@ -418,17 +424,17 @@ static void without_room_it_stays_due(void **state)
 	fetched_with(-ENOBUFS, 0);
 	bench.reactor.ring.room = 0;
 	bench.submit_result = -EAGAIN;
-	assert_int_equal(batch_give(batch()), 0);
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
 	assert_int_equal(sqes_left(), 0);
-	assert_true(batch_due(batch()));
+	assert_true(due());
 	bench.reactor.ring.room = 1;
-	assert_int_equal(batch_give(batch()), 0);
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
 	is_fetch(next_sqe());
-	assert_true(batch_due(batch()));
+	assert_true(due());
 	/* A submit makes room. */
 	bench.submit_result = 0;
 	commits_alone(1, 4096);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 }
 
 /* ---- pages in the ring's table --------------------------------------------- */
@@ -496,7 +502,7 @@ static void a_buffer_that_was_lost_is_lent_again(void **state)
 	/* The kernel took it and had no room for the completion. */
 	take_buffer();
 	fetched_with(-ENOBUFS, 0);
-	batch_give(batch());
+	batches_give(&bench.reactor.batches);
 	is_fetch(next_sqe());
 	assert_int_equal(buffers_lent(), BENCH_DEPTH - 1);
 	ARRIVE(1);
@@ -513,8 +519,8 @@ static void a_fetch_that_ends_is_queued_again(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
 		fetched_with(results[i], 0);
-		assert_true(batch_due(batch()));
-		assert_int_equal(batch_give(batch()), 0);
+		assert_true(due());
+		assert_int_equal(batches_give(&bench.reactor.batches), 0);
 		is_fetch(next_sqe());
 		assert_int_equal(sqes_left(), 0);
 	}
@@ -529,7 +535,7 @@ static void a_fetch_that_always_ends_ends_the_reactor(void **state)
 	(void)state;
 	while (!bench.failure && ++tries < 100) {
 		fetched_with(-ENOBUFS, 0);
-		batch_give(batch());
+		batches_give(&bench.reactor.batches);
 	}
 	assert_int_equal(tries, 16);
 	assert_int_equal(bench.failure, -ENOBUFS);
@@ -542,7 +548,7 @@ static void a_fetch_that_is_refused_ends_the_reactor(void **state)
 	(void)state;
 	fetched_with(-EFAULT, 0);
 	assert_int_equal(bench.failure, -EFAULT);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 }
 
 static void a_tag_that_the_driver_does_not_have_ends_the_reactor(void **state)
@@ -568,7 +574,7 @@ static void an_abort_of_the_fetch_ends_all_tags(void **state)
 	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
 	for (unsigned tag = 0; tag < BENCH_DEPTH; tag++)
 		assert_int_equal(bench.ios[tag].state, IO_ENDED);
-	assert_false(batch_due(batch()));
+	assert_false(due());
 	assert_int_equal(bench.failure, 0);
 }
 
@@ -648,7 +654,7 @@ static void any_order_commits_each_request_once(void **state)
 		assert_int_equal(sqes_left(), 0);
 		if (driver.commit)
 			take_some(&driver);
-		else if (batch_give(batch()))
+		else if (batches_give(&bench.reactor.batches))
 			driver.commit = next_sqe();
 		if (sqes_left() || driver.commit || driver.nr_reads)
 			continue;

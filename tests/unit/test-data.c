@@ -229,7 +229,7 @@ static void a_draining_reactor_fills_nothing(void **state)
 {
 	(void)state;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	complete(next_sqe(), 0);
 	commits(0, -EIO);
 }
@@ -426,7 +426,7 @@ static void a_drained_request_ends_its_registration(void **state)
 	(void)state;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	sqe = registers(0);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	registered(sqe, 0);
 	assert_int_equal(bench.served, 0);
 	unregisters_and_commits(0, -EIO);

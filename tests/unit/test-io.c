@@ -905,7 +905,7 @@ static void a_write_that_is_refused_after_its_data_came_returns_the_buffer(void 
 static void a_draining_reactor_fails_what_arrives(void **state)
 {
 	(void)state;
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	commits(0, -EIO);
 	assert_int_equal(bench.served, 0);
@@ -917,7 +917,7 @@ static void a_draining_reactor_fails_what_waited(void **state)
 	bench.reactor.ring.room = bench.room_by_submit = 2;
 	arrive(0, UBLK_IO_OP_WRITE, 0, 8);
 	is_waiting(0);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	reactor_turn();
 	assert_int_equal(bench.served, 0);
 	commits(0, -EIO);
@@ -930,9 +930,9 @@ static void a_draining_reactor_does_not_continue(void **state)
 	(void)state;
 	bench.serve = use_ring;
 	for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
-		bench.reactor.draining = false;
+		bench.queue.draining = false;
 		arrive(0, UBLK_IO_OP_READ, 0, 8);
-		bench.reactor.draining = true;
+		bench.queue.draining = true;
 		complete(next_sqe(), results[i]);
 		commits(0, -EIO);
 	}
@@ -943,7 +943,7 @@ static void a_draining_reactor_still_takes_results(void **state)
 	(void)state;
 	bench.serve = use_ring;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	complete(next_sqe(), 4096);
 	commits(0, 4096);
 }
@@ -958,7 +958,7 @@ static void a_draining_reactor_does_not_continue_what_waited_for_room(void **sta
 	sqe = next_sqe();
 	bench.reactor.ring.room = bench.room_by_submit = 0;
 	complete(sqe, 1024);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	bench.room_by_submit = 8;
 	reactor_turn();
 	commits(0, -EIO);

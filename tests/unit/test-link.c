@@ -56,7 +56,7 @@ static const struct io_uring_sqe *linked(unsigned tag, int32_t result)
 	assert_int_equal(head->user_data, dispatch_to_part(&bench.ios[tag].parts[0]));
 	is_command(command, UBLK_IO_COMMIT_AND_FETCH_REQ, tag, result, bench.ios[tag].buffer);
 	/* Where no other SQE overwrites it before its turn. */
-	assert_int_equal(own_slot(command), BENCH_SLOT_BASE + tag);
+	assert_int_equal(own_slot(command), BENCH_OWN_BASE + tag);
 	assert_int_equal(sqes_left(), 0);
 	assert_int_equal(bench.ios[tag].state, IO_LINKED);
 	assert_int_equal(bench.queue.stats.in_flight, 0);
@@ -326,7 +326,7 @@ static void borrowed_buffers_forbid_links(void **state)
 static void a_draining_reactor_links_nothing(void **state)
 {
 	(void)state;
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	commits(0, -EIO);
 	assert_int_equal(bench.served, 0);
@@ -386,7 +386,7 @@ static void cancelling_a_linked_tag_asks_for_its_io(void **state)
 	(void)state;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	head = linked(0, 4096);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	io_cancel(&bench.ios[0]);
 	cancel = next_sqe();
 	assert_int_equal(cancel->opcode, IORING_OP_ASYNC_CANCEL);
@@ -529,7 +529,7 @@ static void a_draining_reactor_writes_no_zeros_instead(void **state)
 	(void)state;
 	bench.serve = allocate;
 	arrive(0, UBLK_IO_OP_WRITE_ZEROES, 8, 8);
-	bench.reactor.draining = true;
+	bench.queue.draining = true;
 	complete(next_sqe(), -EOPNOTSUPP);
 	commits(0, -EIO);
 }
@@ -789,7 +789,7 @@ static void a_delayed_discard_has_its_own_sqe(void **state)
 	is_delay(next_sqe(), 2, 0, 1000);
 	discard = next_sqe();
 	assert_int_equal(discard->opcode, IORING_OP_URING_CMD);
-	assert_int_equal(own_slot(discard), BENCH_SLOT_BASE + 2);
+	assert_int_equal(own_slot(discard), BENCH_OWN_BASE + 2);
 	complete(discard, 0);
 	commits(2, 0);
 	assert_int_equal(own_slot(sqe_queued(bench.seen - 1)), -1);
@@ -799,7 +799,7 @@ static void a_delayed_discard_has_its_own_sqe(void **state)
 static void a_ring_without_such_sqes_links_nothing(void **state)
 {
 	(void)state;
-	bench.reactor.ring.own = 0;
+	bench.queue.linkable = false;
 	arrive(0, UBLK_IO_OP_READ, 0, 8);
 	complete(alone(0), 4096);
 	commits(0, 4096);

@@ -12,7 +12,7 @@
 static int start_with_defaults(void **state)
 {
 	(void)state;
-	log_set_prefix("ublkd");
+	log_switch(NULL);
 	log_set_verbose(false);
 	return 0;
 }
@@ -22,9 +22,31 @@ static void a_message_is_a_line_with_the_prefix_before_it(void **state)
 	(void)state;
 	capture_begin();
 	ublkd_error("%s: expected %d", "depth", 1);
-	log_set_prefix("ublkb0");
+	log_switch("ublkb0");
 	ublkd_note("serving");
 	assert_string_equal(capture_end(), "ublkd: depth: expected 1\nublkb0: serving\n");
+}
+
+static void what_messages_are_about_is_switched_back_to(void **state)
+{
+	char name[] = "ublkd";
+	const char *program, *first;
+
+	(void)state;
+	capture_begin();
+	program = log_switch(name);
+	first = log_switch("second");
+	ublkd_note("one");
+	log_switch(first);
+	/* Kept, not copied: a device has no number at first. */
+	memcpy(name, "ublkb", sizeof(name));
+	ublkd_note("two");
+	log_switch(program);
+	ublkd_note("three");
+	assert_string_equal(capture_end(), "second: one\nublkb: two\nublkd: three\n");
+	assert_null(program);
+	assert_ptr_equal(first, name);
+	assert_null(log_about());
 }
 
 static void debug_messages_need_verbose(void **state)
@@ -76,13 +98,20 @@ static void each_message_is_one_write(void **state)
 	close(pair[1]);
 }
 
-static void a_long_prefix_does_no_harm(void **state)
+static void a_long_name_does_no_harm(void **state)
 {
+	char name[2000];
+	const char *said;
+
 	(void)state;
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = 0;
 	capture_begin();
-	log_set_prefix("a prefix that is far longer than thirty-one characters");
+	log_switch(name);
 	ublkd_error("text");
-	assert_string_equal(capture_end(), "a prefix that is far longer tha: text\n");
+	said = capture_end();
+	assert_int_equal(strspn(said, "x"), 255);
+	assert_string_equal(said + 255, ": text\n");
 }
 
 int main(void)
@@ -90,10 +119,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(a_message_is_a_line_with_the_prefix_before_it,
 				       start_with_defaults),
+		cmocka_unit_test_setup(what_messages_are_about_is_switched_back_to,
+				       start_with_defaults),
 		cmocka_unit_test_setup(debug_messages_need_verbose, start_with_defaults),
 		cmocka_unit_test_setup(a_long_message_is_cut_and_still_a_line, start_with_defaults),
 		cmocka_unit_test_setup(each_message_is_one_write, start_with_defaults),
-		cmocka_unit_test_setup(a_long_prefix_does_no_harm, start_with_defaults),
+		cmocka_unit_test_setup(a_long_name_does_no_harm, start_with_defaults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

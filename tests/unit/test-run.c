@@ -101,22 +101,6 @@ static void settings_must_go_together(void **state)
 		"cpus=8191");
 }
 
-static void an_owner_is_a_name_or_a_number(void **state)
-{
-	uid_t uid = 1;
-	gid_t gid = 1;
-
-	(void)state;
-	assert_int_equal(parse_owner("root", &uid, &gid), EXIT_DONE);
-	assert_int_equal(uid, 0);
-	assert_int_equal(gid, 1);
-	assert_int_equal(parse_owner(":root", &uid, &gid), EXIT_DONE);
-	assert_int_equal(gid, 0);
-	assert_int_equal(parse_owner("1234567:7654321", &uid, &gid), EXIT_DONE);
-	assert_int_equal(uid, 1234567);
-	assert_int_equal(gid, 7654321);
-}
-
 /* ---- the tables ---------------------------------------------------------- */
 
 static void check_table(const struct ublkd_option *table, void *values)
@@ -281,7 +265,6 @@ int main(void)
 		cmocka_unit_test(unknown_options_are_named),
 		cmocka_unit_test(values_are_checked_before_anything_is_done),
 		cmocka_unit_test(settings_must_go_together),
-		cmocka_unit_test(an_owner_is_a_name_or_a_number),
 		cmocka_unit_test(every_option_is_complete_and_unique_in_its_table),
 		cmocka_unit_test(no_backend_has_an_option_of_the_device),
 		cmocka_unit_test(every_value_lies_within_its_configuration),

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ublkd serve: serves the devices that files describe, until it is told to stop. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "conf.h"
+#include "exit.h"
+#include "host.h"
+#include "log.h"
+#include "process.h"
+#include "util/macros.h"
+
+struct serve_config {
+	struct process_config process;
+	uint64_t reactors; /* 0: one per queue */
+	bool check;
+};
+
+#define FIELD(name) offsetof(struct serve_config, name)
+
+static const struct ublkd_option serve_options[] = {
+	{ .name = "reactors", .type = UBLKD_OPT_UINT, .offset = FIELD(reactors), .min = 1,
+	  .max = 128, .arg = "N",
+	  .help = "threads that serve all queues of all devices; one per queue if not given" },
+	{ .name = "check", .type = UBLKD_OPT_BOOL, .offset = FIELD(check), .flag = true,
+	  .help = "only check the files" },
+	PROCESS_OPTIONS(struct serve_config, process),
+	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true,
+	  .offset = PROCESS_FIELD(struct serve_config, process, help),
+	  .help = "explain this command" },
+	{ 0 },
+};
+
+struct serve {
+	struct serve_config config;
+	struct options set;
+	struct conf conf;
+
+	struct ev_loop *loop;
+	ev_periodic far; /* see loop_rest_undisturbed() */
+	struct ctrl ctrl;
+	struct pool pool;
+	struct host host;
+	struct process process;
+	bool failed; /* we, not a device */
+	int status;
+};
+
+/* ---- command line -------------------------------------------------------------- */
+
+/* All files are read, so that all that is wrong is said at once. */
+static int read_files(struct serve *serve, int argc, char **argv)
+{
+	int status = EXIT_DONE;
+	bool any = false;
+
+	serve->conf.shared = serve->config.reactors > 0;
+	for (int i = 1; i < argc; i++) {
+		int ret;
+
+		if (!strncmp(argv[i], "--", 2))
+			continue;
+		any = true;
+		ret = conf_read(&serve->conf, argv[i]);
+		if (!status)
+			status = ret;
+	}
+	if (!any) {
+		ublkd_error("serve: expected files or folders that describe devices, got none");
+		return EXIT_USAGE;
+	}
+	if (conf_check(&serve->conf))
+		return EXIT_USAGE;
+	return status;
+}
+
+static int parse_flags(struct serve *serve, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		serve->config.process.help |= !strcmp(argv[i], "--help");
+	for (int i = 1; i < argc && !serve->config.process.help; i++) {
+		int status;
+
+		if (strncmp(argv[i], "--", 2))
+			continue;
+		status = process_flag(&serve->set, argv[i], "serve");
+		if (status)
+			return status;
+	}
+	return EXIT_DONE;
+}
+
+/* ---- the devices ------------------------------------------------------------------ */
+
+static void print_line(FILE *out, const struct hosted *hosted)
+{
+	fprintf(out, "%s %s\n", hosted->name, hosted->device.node.path);
+}
+
+static void on_live(struct hosted *hosted)
+{
+	struct serve *serve = hosted->host->owner;
+
+	/* From the background, they come when the process lets go of the terminal. */
+	if (process_in_background(&serve->process))
+		return;
+	print_line(stdout, hosted);
+	if (fflush(stdout))
+		ublkd_error("cannot print '%s': %s", hosted->device.node.path, strerror(errno));
+}
+
+static void on_settled(struct host *host)
+{
+	struct serve *serve = host->owner;
+	_cleanup_free_ char *lines = NULL;
+	size_t size;
+	FILE *out;
+
+	if (process_leave_pid_file(&serve->process)) {
+		serve->failed = true;
+		host_stop(host, false);
+		return;
+	}
+	if (!process_in_background(&serve->process))
+		return;
+	out = open_memstream(&lines, &size);
+	for (unsigned i = 0; out && i < host->count; i++) {
+		if (host->devices[i].state == HOSTED_LIVE)
+			print_line(out, &host->devices[i]);
+	}
+	if (!out || fclose(out) || !lines) {
+		ublkd_error("no memory for the list of devices");
+		serve->failed = true;
+		host_stop(host, false);
+		return;
+	}
+	process_print(&serve->process, lines);
+}
+
+static void on_gone(struct host *host, int status)
+{
+	struct serve *serve = host->owner;
+
+	serve->status = status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE;
+	ev_break(serve->loop, EVBREAK_ALL);
+}
+
+static void on_stop(struct process *process, int signal)
+{
+	(void)signal;
+	host_stop(&container_of(process, struct serve, process)->host, process->stops > 1);
+}
+
+static void on_stats(struct process *process)
+{
+	host_log_stats(&container_of(process, struct serve, process)->host);
+}
+
+static int make_host(struct serve *serve)
+{
+	struct host *host = &serve->host;
+
+	host->devices = calloc(serve->conf.count, sizeof(*host->devices));
+	if (!host->devices) {
+		ublkd_error("no memory");
+		return EXIT_RUNTIME;
+	}
+	host->count = serve->conf.count;
+	for (unsigned i = 0; i < host->count; i++) {
+		host->devices[i].name = serve->conf.devices[i]->name;
+		host->devices[i].spec = &serve->conf.devices[i]->spec;
+	}
+	host->loop = serve->loop;
+	host->ctrl = &serve->ctrl;
+	host->pool = &serve->pool;
+	host->stats = serve->config.process.stats;
+	host->on_live = on_live;
+	host->on_settled = on_settled;
+	host->on_gone = on_gone;
+	host->owner = serve;
+	return EXIT_DONE;
+}
+
+/* Its character device, its backing's files, and what looks after it; then its own reactors. */
+#define FILES_PER_DEVICE (2 + UBLKD_TARGET_FILES)
+#define FILES_PER_REACTOR 5
+#define FILES_PER_PROCESS 64
+
+static rlim_t files_needed(const struct serve *serve)
+{
+	rlim_t files = FILES_PER_PROCESS + serve->config.reactors * FILES_PER_REACTOR;
+
+	for (unsigned i = 0; i < serve->conf.count; i++) {
+		const struct device_config *device = &serve->conf.devices[i]->spec.device;
+
+		files += FILES_PER_DEVICE;
+		if (!serve->config.reactors)
+			files += FILES_PER_REACTOR * device->queues;
+	}
+	return files;
+}
+
+static int serve_all(struct serve *serve)
+{
+	int status;
+
+	serve->loop = process_loop(&serve->process, &serve->far);
+	if (!serve->loop)
+		return EXIT_RUNTIME;
+	process_need_files(files_needed(serve));
+	if (ctrl_open(&serve->ctrl, serve->loop))
+		return EXIT_KERNEL;
+	if (pool_open(&serve->pool, serve->loop, (unsigned)serve->config.reactors)) {
+		ctrl_close(&serve->ctrl);
+		return EXIT_RUNTIME;
+	}
+	status = make_host(serve);
+	if (!status) {
+		process_watch_signals(&serve->process, serve->loop);
+		host_start(&serve->host);
+		if (serve->host.on_gone)
+			ev_run(serve->loop, 0);
+		process_end(&serve->process);
+		status = serve->status;
+		if (status == EXIT_TIMEOUT)
+			_exit(EXIT_TIMEOUT);
+	}
+	pool_close(&serve->pool);
+	free(serve->host.devices);
+	ctrl_close(&serve->ctrl);
+	return status;
+}
+
+static int serve_main(int argc, char **argv)
+{
+	struct serve serve = { 0 };
+	int status;
+
+	options_init(&serve.set, serve_options, &serve.config);
+	serve.process.config = &serve.config.process;
+	serve.process.on_stop = on_stop;
+	serve.process.on_stats = on_stats;
+	status = parse_flags(&serve, argc, argv);
+	if (!status && serve.config.process.help) {
+		command_print_help(&serve_command);
+	} else if (!status) {
+		status = read_files(&serve, argc, argv);
+		if (!status && !serve.config.check) {
+			status = process_begin(&serve.process);
+			if (status < 0)
+				status = serve_all(&serve);
+		}
+	}
+	options_free(&serve.set);
+	conf_free(&serve.conf);
+	return status;
+}
+
+static void serve_help(void)
+{
+	printf("\nOptions:\n");
+	options_print(stdout, serve_options, "--");
+	printf("\nA FILE describes one device, a FOLDER holds such files, *.conf:\n\n"
+	       "  [device]\n"
+	       "  name = web                 before its messages; the file's name if not given\n"
+	       "  backend = file             or FILTER+BACKEND\n"
+	       "  path = /srv/web.img        and any other KEY = VALUE that 'run' takes\n"
+	       "  depth = 32\n"
+	       "\nFor each device that is usable, a line NAME PATH is printed. 'ublkd help run' and\n"
+	       "'ublkd help BACKEND' list the keys.\n");
+}
+
+const struct command serve_command = {
+	.name = "serve",
+	.usage = "[--OPTION…] FILE|FOLDER…",
+	.summary = "Serve all devices that files describe, until it is told to stop.",
+	.run = serve_main,
+	.help = serve_help,
+};

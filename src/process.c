@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "exit.h"
+#include "log.h"
+#include "util/loop.h"
+#include "util/macros.h"
+
+enum log_destination { LOG_TO_STDERR, LOG_TO_SYSLOG };
+
+const char *const process_log_names[] = { "stderr", "syslog", NULL };
+
+int process_flag(struct options *set, const char *arg, const char *command)
+{
+	size_t length = strcspn(arg + 2, "=");
+	const struct ublkd_option *option = option_find(set->table, arg + 2, length);
+
+	if (!option) {
+		ublkd_error("expected an option of '%s', got '%s'; 'ublkd help %s' lists them",
+			    command, arg, command);
+		return EXIT_USAGE;
+	}
+	return options_set(set, option, arg[2 + length] ? arg + 3 + length : NULL) ? EXIT_USAGE :
+										      EXIT_DONE;
+}
+
+int process_begin(struct process *process)
+{
+	int status;
+
+	log_set_verbose(process->config->verbose);
+	process->background.report_fd = -1;
+	if (process->config->background) {
+		status = background_start(&process->background);
+		if (status >= 0)
+			return status;
+	}
+	if (process->config->log == LOG_TO_SYSLOG)
+		log_to_syslog();
+	return -1;
+}
+
+/* A reactor takes five files, a device two. */
+static rlim_t set_file_limit(rlim_t files)
+{
+	struct rlimit limit;
+	rlim_t old;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return 0;
+	old = limit.rlim_cur;
+	limit.rlim_cur = MIN(files, limit.rlim_max);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	return old;
+}
+
+void process_limit_files(const struct process *process, bool as_we_came)
+{
+	set_file_limit(as_we_came ? process->files : RLIM_INFINITY);
+}
+
+void process_need_files(rlim_t files)
+{
+	struct rlimit limit = { .rlim_cur = files, .rlim_max = files }, now;
+
+	if (getrlimit(RLIMIT_NOFILE, &now) || now.rlim_cur >= files)
+		return;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		ublkd_note("%llu files may be needed, but no more than %llu may be open at once; "
+			   "see RLIMIT_NOFILE in setrlimit(2)", (unsigned long long)files,
+			   (unsigned long long)now.rlim_cur);
+}
+
+struct ev_loop *process_loop(struct process *process, ev_periodic *far)
+{
+	struct ev_loop *loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
+
+	if (!loop) {
+		ublkd_error("cannot make the event loop");
+		return NULL;
+	}
+	loop_rest_undisturbed(loop, far);
+	process->files = set_file_limit(RLIM_INFINITY);
+	return loop;
+}
+
+/* ---- signals ------------------------------------------------------------------------ */
+
+/*
+ * The first signal stops, the second fails what is left; the third gives up.
+ */
+static void on_stop_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct process *process = watcher->data;
+
+	(void)loop;
+	(void)events;
+	if (++process->stops == 2)
+		ublkd_note("stopping by force: the I/O that is left is failed");
+	if (process->stops <= 2) {
+		process->on_stop(process, watcher->signum);
+		return;
+	}
+	ublkd_error("giving up: the next ublkd removes the device's remains");
+	process_end(process);
+	_exit(EXIT_RUNTIME);
+}
+
+static void on_stats_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct process *process = watcher->data;
+
+	(void)loop;
+	(void)events;
+	process->on_stats(process);
+}
+
+void process_watch_signals(struct process *process, struct ev_loop *loop)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		ev_signal *watcher = &process->signals[i];
+
+		ev_signal_init(watcher, numbers[i] == SIGUSR1 ? on_stats_signal : on_stop_signal,
+			       numbers[i]);
+		watcher->data = process;
+		ev_signal_start(loop, watcher);
+	}
+}
+
+/* ---- what is left for others ---------------------------------------------------------- */
+
+/* The daemon changes its directory before it removes the file. */
+static char *absolute_path(const char *path)
+{
+	_cleanup_free_ char *directory = *path == '/' ? strdup("") : realpath(".", NULL);
+	char *absolute;
+
+	if (!directory || asprintf(&absolute, "%s%s%s", directory, *path == '/' ? "" : "/", path) < 0)
+		return NULL;
+	return absolute;
+}
+
+int process_leave_pid_file(struct process *process)
+{
+	char *path = process->config->pid_file ? absolute_path(process->config->pid_file) : NULL;
+	int ret = path ? pid_file_write(path) : 0;
+
+	if (ret)
+		free(path);
+	else
+		process->pid_file = path;
+	return ret;
+}
+
+bool process_in_background(const struct process *process)
+{
+	return process->background.report_fd >= 0;
+}
+
+void process_print(struct process *process, const char *lines)
+{
+	if (process_in_background(process))
+		background_ready(&process->background, lines);
+	else if (write(STDOUT_FILENO, lines, strlen(lines)) < 0)
+		ublkd_error("cannot print '%.*s': %s", (int)strcspn(lines, "\n"), lines,
+			    strerror(errno));
+}
+
+void process_end(struct process *process)
+{
+	if (process->pid_file)
+		unlink(process->pid_file);
+	free(process->pid_file);
+	process->pid_file = NULL;
+}

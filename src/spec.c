@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "spec.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <sched.h>
+#include <string.h>
+
+#include "exit.h"
+#include "log.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+void spec_init(struct spec *spec)
+{
+	*spec = (struct spec){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	options_init(&spec->device_set, device_options, &spec->device);
+}
+
+void spec_free(struct spec *spec)
+{
+	options_free(&spec->device_set);
+	for (unsigned i = 0; i < spec->nr_layers; i++) {
+		options_free(&spec->layers[i].set);
+		free(spec->layers[i].config);
+	}
+	spec->nr_layers = 0;
+}
+
+static int add_layer(struct spec *spec, const char *name, bool last)
+{
+	struct layer *layer = &spec->layers[spec->nr_layers];
+
+	if (spec->nr_layers == SPEC_MOST_LAYERS) {
+		ublkd_error("expected at most %u filters before the backend", SPEC_MOST_LAYERS - 1);
+		return EXIT_USAGE;
+	}
+	layer->backend = backend_find(name);
+	if (!layer->backend || layer->backend->filter == last) {
+		ublkd_error("expected a %s, got '%s'; 'ublkd help' lists them",
+			    last ? "backend" : "filter before '+'", name);
+		return EXIT_USAGE;
+	}
+	layer->config = calloc(1, layer->backend->config_size);
+	if (!layer->config) {
+		ublkd_error("no memory");
+		return EXIT_RUNTIME;
+	}
+	options_init(&layer->set, layer->backend->options, layer->config);
+	spec->nr_layers++;
+	return EXIT_DONE;
+}
+
+int spec_set_backend(struct spec *spec, const char *names, bool filter_alone)
+{
+	_cleanup_free_ char *copy = strdup(names);
+	char *rest = copy;
+	int status = copy ? EXIT_DONE : EXIT_RUNTIME;
+
+	while (rest && !status) {
+		const char *name = strsep(&rest, "+");
+
+		status = add_layer(spec, name, !rest && !filter_alone);
+	}
+	return status;
+}
+
+static int unknown_option(const struct spec *spec, const char *name, size_t length)
+{
+	const char *backend = spec->layers[spec->nr_layers - 1].backend->name;
+
+	ublkd_error("expected an option of 'run' or of the backend '%s', got '%.*s'; "
+		    "'ublkd help run' and 'ublkd help %s' list them", backend, (int)length, name,
+		    backend);
+	return EXIT_USAGE;
+}
+
+int spec_set(struct spec *spec, const char *name, size_t length, const char *value)
+{
+	const struct ublkd_option *option = option_find(device_options, name, length);
+	struct options *set = &spec->device_set;
+
+	for (unsigned i = 0; !option && i < spec->nr_layers; i++) {
+		set = &spec->layers[i].set;
+		option = option_find(set->table, name, length);
+	}
+	if (!option)
+		return unknown_option(spec, name, length);
+	return options_set(set, option, value) ? EXIT_USAGE : EXIT_DONE;
+}
+
+/* ---- settings that go together --------------------------------------------------- */
+
+static int parse_owner(const char *text, uid_t *uid, gid_t *gid)
+{
+	_cleanup_free_ char *user = strdup(text);
+	char *group = user ? strchr(user, ':') : NULL;
+	uint64_t number;
+
+	if (group)
+		*group++ = 0;
+	if (user && *user) {
+		const struct passwd *entry = getpwnam(user);
+
+		if (!entry && (parse_uint(user, &number) || number >= UINT32_MAX))
+			goto unknown;
+		*uid = entry ? entry->pw_uid : (uid_t)number;
+	}
+	if (group && *group) {
+		const struct group *entry = getgrnam(group);
+
+		if (!entry && (parse_uint(group, &number) || number >= UINT32_MAX))
+			goto unknown;
+		*gid = entry ? entry->gr_gid : (gid_t)number;
+	}
+	return EXIT_DONE;
+unknown:
+	ublkd_error("owner: expected USER[:GROUP] that exists, or numbers, got '%s'", text);
+	return EXIT_USAGE;
+}
+
+static int check_cpus(const char *list)
+{
+	cpu_set_t asked, allowed;
+
+	cpu_list_to_set(list, &asked);
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return EXIT_DONE;
+	CPU_AND(&asked, &asked, &allowed);
+	if (CPU_COUNT(&asked))
+		return EXIT_DONE;
+	ublkd_error("cpus: expected CPUs that this process may use, got '%s'", list);
+	return EXIT_USAGE;
+}
+
+/* What the driver does not have in batch mode. */
+static int check_batch(const struct device_config *config)
+{
+	if (config->link == LINK_YES) {
+		ublkd_error("batch: expected no with link=yes, as a batch is committed as a whole, "
+			    "got 'yes'");
+		return EXIT_USAGE;
+	}
+	if (config->data == DATA_GET_DATA) {
+		ublkd_error("batch: expected no with data=get-data, which the driver does not have "
+			    "in batch mode, got 'yes'; data=user-copy shares buffers as well");
+		return EXIT_USAGE;
+	}
+	if (config->depth < 2) {
+		ublkd_error("batch: expected no with depth=1, as the driver needs a depth of 2, "
+			    "got 'yes'");
+		return EXIT_USAGE;
+	}
+	return EXIT_DONE;
+}
+
+/* Looking for requests takes a CPU, and whoever makes them needs another. */
+static void check_poll(uint64_t poll)
+{
+	cpu_set_t allowed;
+
+	if (poll && !sched_getaffinity(0, sizeof(allowed), &allowed) && CPU_COUNT(&allowed) == 1)
+		ublkd_note("poll: this process may run on one CPU only: requests that are made on "
+			   "it come later, not sooner");
+}
+
+int spec_check(struct spec *spec)
+{
+	struct device_config *config = &spec->device;
+
+	for (unsigned i = 0; i < spec->nr_layers; i++) {
+		if (options_check(&spec->layers[i].set, spec->layers[i].backend->name))
+			return EXIT_USAGE;
+	}
+	if (config->reactors > config->queues) {
+		ublkd_error("reactors: expected at most queues=%" PRIu64 ", got '%" PRIu64 "'",
+			    config->queues, config->reactors);
+		return EXIT_USAGE;
+	}
+	if (config->batch && check_batch(config))
+		return EXIT_USAGE;
+	config->id_given = options_given(&spec->device_set, "id");
+	config->mode_given = options_given(&spec->device_set, "mode");
+	if (config->cpus && check_cpus(config->cpus))
+		return EXIT_USAGE;
+	check_poll(config->poll);
+	return config->owner ? parse_owner(config->owner, &spec->uid, &spec->gid) : EXIT_DONE;
+}
+
+/* ---- the target ---------------------------------------------------------------------- */
+
+int spec_open(const struct spec *spec, struct ublkd_target **target)
+{
+	const struct ublkd_wish wish = {
+		.read_only = spec->device.read_only,
+		.block_size = (uint32_t)spec->device.block_size,
+	};
+	int ret = 0;
+
+	*target = NULL;
+	for (unsigned i = spec->nr_layers; !ret && i-- > 0;)
+		ret = backend_open(target, spec->layers[i].backend, spec->layers[i].config, &wish,
+				   *target);
+	if (!ret)
+		return EXIT_DONE;
+	backend_close(*target, false);
+	*target = NULL;
+	return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
+}

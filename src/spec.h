@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a user says of one device: its backend, with filters before it, and the
+ * settings of all of them, which are checked before anything is touched.
+ * Main thread. Functions that return an exit status have said why it is not
+ * EXIT_DONE.
+ */
+#ifndef SPEC_H
+#define SPEC_H
+
+#include <sys/types.h>
+
+#include "backend.h"
+#include "config.h"
+#include "option.h"
+
+#define SPEC_MOST_LAYERS 4
+
+/* A backend as it was named, or a filter before it. */
+struct layer {
+	const struct ublkd_backend *backend;
+	void *config;
+	struct options set;
+};
+
+struct spec {
+	struct device_config device;
+	struct options device_set;
+	struct layer layers[SPEC_MOST_LAYERS]; /* the topmost first */
+	unsigned nr_layers;
+	uid_t uid; /* of the node, see node.h; known when it was checked */
+	gid_t gid;
+};
+
+void spec_init(struct spec *spec);
+void spec_free(struct spec *spec);
+/* FILTER+…+BACKEND; once. filter_alone: for who asks for help, one will do. */
+int spec_set_backend(struct spec *spec, const char *names, bool filter_alone);
+/* A setting of the device or of a layer; value NULL: it was given bare. */
+int spec_set(struct spec *spec, const char *name, size_t length, const char *value);
+/* What is required is given, and all goes together. There is a backend. */
+int spec_check(struct spec *spec);
+/* Opens the layers, from the lowest up. */
+int spec_open(const struct spec *spec, struct ublkd_target **target);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line of "serve" as far as nothing has been touched yet, and its
+ * table against the manual. The source is included for the table.
+ */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include "../../src/cmd-serve.c"
+
+#include <stdio.h>
+
+/* ublkd.c's, which is the one file that is not in the library. */
+const struct command *const commands[] = { &serve_command, NULL };
+
+const struct command *command_find(const char *name)
+{
+	return strcmp(name, "serve") ? NULL : &serve_command;
+}
+
+static const char *said;
+
+static int serve_with(const char *const *args)
+{
+	char *argv[16] = { (char *)(uintptr_t)"serve" };
+	int argc = 1, status;
+
+	for (; *args; args++)
+		argv[argc++] = (char *)(uintptr_t)*args;
+	capture_begin();
+	status = serve_command.run(argc, argv);
+	said = capture_end();
+	return status;
+}
+
+#define SERVE(...) serve_with((const char *const[]){ __VA_ARGS__, NULL })
+
+/* Fails unless these arguments are a wrong usage for which just this is said. */
+#define REFUSES(text, ...) \
+	do { \
+		assert_int_equal(SERVE(__VA_ARGS__), EXIT_USAGE); \
+		assert_string_equal(said, "ublkd: " text "\n"); \
+	} while (0)
+
+static void the_command_line_is_checked(void **state)
+{
+	(void)state;
+	assert_int_equal(serve_with((const char *const[]){ NULL }), EXIT_USAGE);
+	assert_contains(said, "serve: expected files or folders that describe devices, got none");
+	REFUSES("expected an option of 'serve', got '--fast'; 'ublkd help serve' lists them",
+		"--fast", "x");
+	REFUSES("reactors: expected 1…128, got '0'", "--reactors=0", "x");
+	REFUSES("reactors: expected reactors=N (1…128), got no value", "--reactors", "x");
+	REFUSES("cannot open '/no/such/file': No such file or directory", "/no/such/file");
+}
+
+static void a_check_only_checks(void **state)
+{
+	const char *path = scratch_path("a.conf");
+	FILE *file = fopen(path, "w");
+
+	(void)state;
+	assert_non_null(file);
+	/* No file can be there. */
+	fputs("[device]\nbackend=file\npath=/no/such/file\ncreate=1M\n", file);
+	fclose(file);
+	assert_int_equal(SERVE("--check", path), EXIT_DONE);
+	assert_string_equal(said, "");
+	assert_int_equal(SERVE("--check", path, path), EXIT_USAGE);
+	assert_contains(said, "name: expected another than that of");
+}
+
+static void the_manual_has_every_option(void **state)
+{
+	const char *top = getenv("abs_top_srcdir");
+	_cleanup_free_ char *manual = NULL;
+	_cleanup_file_ FILE *file = NULL;
+	size_t size = 0;
+	char text[4096];
+
+	(void)state;
+	snprintf(text, sizeof(text), "%s/man/ublkd.8", top ? top : ".");
+	file = fopen(text, "re");
+	assert_non_null(file);
+	assert_true(getdelim(&manual, &size, 0, file) > 0);
+	for (const struct ublkd_option *o = serve_options; o->name; o++) {
+		snprintf(text, sizeof(text), "\n.It Fl Fl %s%s", o->name, o->arg ? " " : "\n");
+		if (!strstr(manual, text))
+			fail_msg("man/ublkd.8 has no '.It Fl Fl %s'", o->name);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_command_line_is_checked),
+		cmocka_unit_test_setup_teardown(a_check_only_checks, scratch_make, scratch_remove),
+		cmocka_unit_test(the_manual_has_every_option),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
