@@ -20,11 +20,15 @@
 
 enum { WAIT_NODE, WAIT_UDEV, WAIT_SCAN, WAIT_PARTITIONS, WAIT_GONE };
 
+static void look(struct node *node);
+
+/* Most often there is nothing to wait for. */
 static void wait_for(struct node *node, int step, double seconds)
 {
 	node->step = step;
 	node->until = ev_now(node->loop) + seconds;
 	ev_timer_again(node->loop, &node->timer);
+	look(node);
 }
 
 static void finish(struct node *node, int error)
