@@ -148,6 +148,7 @@ static struct io_uring_sqe *queue_command(struct batch *batch, uint32_t op,
 	struct io_uring_sqe *sqe = ring_sqe(&queue->reactor->ring);
 	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
 
+	batch->in_ring++;
 	sqe->opcode = IORING_OP_URING_CMD;
 	sqe->flags = queue->sqe_flags;
 	sqe->fd = queue->char_file;
@@ -247,12 +248,12 @@ static bool is_the_drivers(const struct io *io)
 	return io->state == IO_FETCH || io->state == IO_COMMIT;
 }
 
-/* Not before their last results have been taken. */
+/* Not before their last results have been taken, and while a command may still write to us. */
 static void end_tags(struct batch *batch)
 {
 	struct queue *queue = batch->queue;
 
-	if (batch->nr_collected || batch->nr_given)
+	if (batch->in_ring || batch->nr_collected || batch->nr_given)
 		return;
 	for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
 		if (is_the_drivers(&queue->ios[tag]))
@@ -260,12 +261,13 @@ static void end_tags(struct batch *batch)
 	}
 }
 
-/* Nothing more will come of it. */
+/* Nothing more will come of it, but for the end of the fetch when the device stops. */
 static void refused(struct batch *batch, const char *command, int error)
 {
 	reactor_fail_queue(batch->queue, error, "queue %u: the driver refused the %s command",
 			   batch->queue->id, command);
-	batch->nr_collected = batch->nr_given = 0;
+	batch->nr_collected = batch->nr_given = batch->accepted = 0;
+	batch->give_due = batch->fetch_due = false;
 	batch->ended = true;
 	end_tags(batch);
 }
@@ -357,6 +359,7 @@ void batch_command_done(struct batch_command *command, int result, uint32_t flag
 {
 	struct batch *batch = command->batch;
 
+	batch->in_ring -= !(flags & IORING_CQE_F_MORE);
 	if (command->fetches)
 		fetch_done(batch, result, flags);
 	else if (batch->prepared)

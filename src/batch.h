@@ -42,6 +42,7 @@ struct batch {
 	struct queue *queue;
 	struct batch **due, *next_due; /* the list of those with something for the driver */
 	bool listed;
+	unsigned in_ring;           /* commands that have not ended */
 	uint8_t *collected, *given; /* of the queue's depth each: no tag is in one twice */
 	unsigned nr_collected, nr_given;
 	unsigned accepted;          /* of those given, the first */

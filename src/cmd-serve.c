@@ -186,7 +186,7 @@ static int make_host(struct serve *serve)
 
 /* Its character device, its backing's files, and what looks after it; then its own reactors. */
 #define FILES_PER_DEVICE (2 + UBLKD_TARGET_FILES)
-#define FILES_PER_REACTOR 5
+#define FILES_PER_REACTOR 7
 #define FILES_PER_PROCESS 64
 
 static rlim_t files_needed(const struct serve *serve)

@@ -29,7 +29,6 @@ struct reading {
 	const char *path;
 	FILE *file;
 	unsigned number; /* of the line that was read last */
-	unsigned told;   /* the last one with an error that was said */
 	struct line *lines;
 	unsigned count;
 	int status;
@@ -68,7 +67,6 @@ static void line_error(struct reading *reading, unsigned number, const char *for
 	before = log_switch(place(where, sizeof(where), reading->path, number));
 	ublkd_error("%s", text);
 	log_switch(before);
-	reading->told = number;
 	fail(reading, EXIT_USAGE);
 }
 
@@ -81,8 +79,13 @@ static char *read_line(char *buffer, int size, void *stream)
 	if (!fgets(buffer, size, reading->file))
 		return NULL;
 	reading->number++;
-	if (strchr(buffer, '\n') || strlen(buffer) < (size_t)size - 1)
+	if (strchr(buffer, '\n') || strlen(buffer) < (size_t)size - 1) {
+		/* It would take an indented line for more of the last value. */
+		size_t blanks = strspn(buffer, " \t");
+
+		memmove(buffer, buffer + blanks, strlen(buffer + blanks) + 1);
 		return buffer;
+	}
 	line_error(reading, reading->number, "expected a line of at most %d characters", size - 2);
 	do
 		c = fgetc(reading->file);

@@ -53,6 +53,9 @@ static void command_late(struct ctrl_command *command)
 {
 	struct device *device = container_of(command, struct device, command);
 
+	/* Once is enough. */
+	if (device->gone)
+		return;
 	ublkd_error("%s has not ended within %.0f s: the driver does not answer; the kernel log "
 		    "may say why", ctrl_op_name(command->op), command->deadline);
 	device->status = EXIT_TIMEOUT;
@@ -217,6 +220,9 @@ static void teardown(struct device *device)
 		gone(device);
 		return;
 	}
+	/* Nothing would end a fetch that came behind the stop. */
+	if (device->attaching)
+		return;
 	if (!device->stopped) {
 		if (device->stop_command.pending)
 			return;
@@ -341,12 +347,15 @@ static void queue_attached(struct queue *queue)
 {
 	struct device *device = queue->shape->owner;
 
-	if (queue->error)
+	device->attaching--;
+	if (queue->attach_error)
 		queue_failed(queue);
-	if (device->stopping)
-		return; /* its end follows */
+	if (device->stopping) {
+		teardown(device);
+		return;
+	}
 	log_debug("%s serves queue %u", queue->reactor->name, queue->id);
-	if (++device->nr_attached == device->info.nr_hw_queues)
+	if (!device->attaching)
 		issue(device, UBLK_CMD_START_DEV, NULL, 0, (uint64_t)getpid(), START_DEADLINE,
 		      added_disk);
 }
@@ -362,7 +371,7 @@ static void queue_ended(struct queue *queue)
 		ublkd_error("the device was stopped by somebody else");
 		fail(device, EXIT_RUNTIME);
 	}
-	pool_release(device->pool, queue);
+	pool_release(queue);
 	queue_reported(queue);
 }
 
@@ -488,13 +497,15 @@ static void serve_queues(struct device *device)
 	device->shape.link = device->config->batch ? LINK_NO :
 						     (enum link_mode)device->config->link;
 	device->shape.huge = (enum huge_pages)device->config->huge_pages;
+	device->attaching = device->info.nr_hw_queues;
 	if (make_queues(device)) {
 		ublkd_error("no memory for the queues");
-		fail(device, EXIT_RUNTIME);
-	} else if (pool_serve(device->pool, device->config, device->id, device->queues,
-			      device->info.nr_hw_queues, device->queue_cpus)) {
-		fail(device, EXIT_RUNTIME);
+	} else if (!pool_serve(device->pool, device->config, device->id, device->queues,
+			       device->info.nr_hw_queues, device->queue_cpus)) {
+		return;
 	}
+	device->attaching = 0;
+	fail(device, EXIT_RUNTIME);
 }
 
 static void ask_affinity(struct device *device);

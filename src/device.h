@@ -52,7 +52,7 @@ struct device {
 	cpu_set_t *queue_cpus;            /* of each queue */
 	struct queue_shape shape;
 	struct queue *queues;             /* info.nr_hw_queues of them; NULL: not yet */
-	unsigned nr_attached;
+	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
 	struct autoclear autoclear;       /* while watching is set */
 	ev_timer queue_timer;             /* bounds the end of the queues */

@@ -131,12 +131,12 @@ static void late(struct ctrl_command *command)
 {
 	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
 
+	if (hunt->given_up)
+		return;
 	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
 		    ctrl_op_name(command->op), command->dev_id, command->deadline);
-	if (!hunt->given_up) {
-		hunt->given_up = true;
-		hunt->done(hunt);
-	}
+	hunt->given_up = true;
+	hunt->done(hunt);
 }
 
 static void look_at(struct orphan_hunt *hunt, uint32_t id)

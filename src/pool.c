@@ -271,11 +271,10 @@ int pool_serve(struct pool *pool, const struct device_config *config, uint32_t i
 	return 0;
 }
 
-void pool_release(struct pool *pool, struct queue *queue)
+void pool_release(struct queue *queue)
 {
 	struct pool_reactor *member = of(queue->reactor);
 
-	(void)pool;
 	account(queue, -1);
 	if (member->queues)
 		return;

@@ -36,6 +36,6 @@ static inline bool pool_is_shared(const struct pool *pool)
 int pool_serve(struct pool *pool, const struct device_config *config, uint32_t id,
 	       struct queue *queues, unsigned nr_queues, const cpu_set_t *cpus);
 /* To be called for each queue that has ended. */
-void pool_release(struct pool *pool, struct queue *queue);
+void pool_release(struct queue *queue);
 
 #endif

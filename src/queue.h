@@ -113,7 +113,8 @@ struct queue {
 	struct queue *next_over;
 	struct queue *next_due;
 	bool due;                /* listed, as buffers were returned */
-	bool attached;           /* on_attached is on its way, or was called */
+	bool attached;           /* on_attached is on its way, or was called, */
+	int attach_error;        /* with this: error as it was then */
 	struct message attach, drain, ask, broken, end;
 	const char *about;       /* main: see log_about() */
 	bool serving;            /* main: attached, and on_ended was not called yet */

@@ -263,7 +263,9 @@ static int take_buffers(struct reactor *reactor, struct queue *queue)
 
 static void take_own(struct reactor *reactor, struct queue *queue)
 {
-	int base = ranges_take(&reactor->own, queue->shape->depth);
+	/* In batch mode nothing is linked. */
+	int base = queue->shape->batch ? -ENOSPC :
+					 ranges_take(&reactor->own, queue->shape->depth);
 
 	queue->linkable = base >= 0;
 	queue->own_base = base >= 0 ? (unsigned)base : 0;
@@ -427,6 +429,7 @@ static void on_attach(struct message *message)
 		memcpy(queue->error_text, reactor->error_text, sizeof(queue->error_text));
 	}
 	queue->attached = true;
+	queue->attach_error = queue->error;
 	queue->attach.deliver = attach_delivered;
 	mailbox_post(queue->shape->main_box, &queue->attach);
 	if (queue->ended == queue->fetched)

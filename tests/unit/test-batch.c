@@ -383,7 +383,7 @@ static void a_commit_that_takes_nothing_is_a_failure_in_the_end(void **state)
 	assert_int_equal(bench.failure, -EIO);
 }
 
-static void a_commit_that_is_refused_ends_the_reactor(void **state)
+static void a_commit_that_is_refused_fails_the_queue(void **state)
 {
 	(void)state;
 	ARRIVE(1);
@@ -391,9 +391,32 @@ static void a_commit_that_is_refused_ends_the_reactor(void **state)
 	answer(commits_alone(1, 4096), -EINVAL);
 	assert_int_equal(bench.failure, -EINVAL);
 	assert_false(due());
+	/* The fetch is in the ring, and may still write into what we lent. */
+	assert_int_equal(bench.tags_ended, 0);
+	fetched_with(UBLK_IO_RES_ABORT, 0);
+	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
 }
 
-static void a_prep_that_is_refused_ends_the_reactor(void **state)
+/* What is left of a commit that the driver took in part. */
+static void a_fetch_that_is_refused_ends_the_commits_as_well(void **state)
+{
+	const struct io_uring_sqe *sqe;
+
+	(void)state;
+	ARRIVE(0, 1);
+	complete_reads(2);
+	batches_give(&bench.reactor.batches);
+	sqe = next_sqe();
+	answer(sqe, (int)element_bytes());
+	assert_true(due());
+	fetched_with(-EFAULT, 0);
+	assert_int_equal(bench.failure, -EFAULT);
+	assert_false(bench.queue.batch->give_due);
+	assert_int_equal(batches_give(&bench.reactor.batches), 0);
+	assert_int_equal(sqes_left(), 0);
+}
+
+static void a_prep_that_is_refused_fails_the_queue(void **state)
 {
 	(void)state;
 	batches_give(&bench.reactor.batches);
@@ -402,6 +425,7 @@ static void a_prep_that_is_refused_ends_the_reactor(void **state)
 	assert_string_equal(bench.failure_text,
 			    "queue 3: the driver refused the PREP_IO_CMDS command");
 	assert_false(due());
+	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
 }
 
 static void a_device_that_goes_before_it_starts_ends_the_tags(void **state)
@@ -528,7 +552,7 @@ static void a_fetch_that_ends_is_queued_again(void **state)
 	assert_int_equal(bench.tags_ended, 0);
 }
 
-static void a_fetch_that_always_ends_ends_the_reactor(void **state)
+static void a_fetch_that_always_ends_fails_the_queue(void **state)
 {
 	unsigned tries = 0;
 
@@ -543,15 +567,16 @@ static void a_fetch_that_always_ends_ends_the_reactor(void **state)
 			    "queue 3: the driver refused the FETCH_IO_CMDS command");
 }
 
-static void a_fetch_that_is_refused_ends_the_reactor(void **state)
+static void a_fetch_that_is_refused_fails_the_queue(void **state)
 {
 	(void)state;
 	fetched_with(-EFAULT, 0);
 	assert_int_equal(bench.failure, -EFAULT);
 	assert_false(due());
+	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
 }
 
-static void a_tag_that_the_driver_does_not_have_ends_the_reactor(void **state)
+static void a_tag_that_the_driver_does_not_have_fails_the_queue(void **state)
 {
 	(void)state;
 	ARRIVE(1, BENCH_DEPTH, 2);
@@ -690,8 +715,9 @@ int main(void)
 		TEST(an_error_that_may_pass_is_tried_again, copy),
 		TEST(without_progress_it_is_not_tried_for_ever, copy),
 		TEST(a_commit_that_takes_nothing_is_a_failure_in_the_end, copy),
-		TEST(a_commit_that_is_refused_ends_the_reactor, copy),
-		RAW(a_prep_that_is_refused_ends_the_reactor, copy),
+		TEST(a_commit_that_is_refused_fails_the_queue, copy),
+		TEST(a_fetch_that_is_refused_ends_the_commits_as_well, copy),
+		RAW(a_prep_that_is_refused_fails_the_queue, copy),
 		RAW(a_device_that_goes_before_it_starts_ends_the_tags, copy),
 		TEST(without_room_it_stays_due, copy),
 		TEST(our_own_registration_ends_before_the_commit, by_register),
@@ -700,9 +726,9 @@ int main(void)
 		TEST(buffers_go_round_for_ever, copy),
 		TEST(a_buffer_that_was_lost_is_lent_again, copy),
 		TEST(a_fetch_that_ends_is_queued_again, copy),
-		TEST(a_fetch_that_always_ends_ends_the_reactor, copy),
-		TEST(a_fetch_that_is_refused_ends_the_reactor, copy),
-		TEST(a_tag_that_the_driver_does_not_have_ends_the_reactor, copy),
+		TEST(a_fetch_that_always_ends_fails_the_queue, copy),
+		TEST(a_fetch_that_is_refused_fails_the_queue, copy),
+		TEST(a_tag_that_the_driver_does_not_have_fails_the_queue, copy),
 		TEST(an_abort_of_the_fetch_ends_all_tags, copy),
 		TEST(the_last_results_are_taken_before_the_tags_end, copy),
 		TEST(any_order_commits_each_request_once, copy),

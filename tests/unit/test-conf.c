@@ -63,6 +63,14 @@ static int read_text(const char *text, bool shared)
 		assert_int_equal(conf.count, 0); \
 	} while (0)
 
+static void an_indented_line_is_a_line(void **state)
+{
+	(void)state;
+	assert_int_equal(read_text("  [device]\n\tbackend = null\n\t size = 1G\n", false), EXIT_DONE);
+	assert_string_equal(said, "");
+	assert_int_equal(conf.count, 1);
+}
+
 static void a_file_describes_a_device(void **state)
 {
 	const struct conf_device *device;
@@ -179,6 +187,7 @@ static int remove_all(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_indented_line_is_a_line),
 		cmocka_unit_test(a_file_describes_a_device),
 		cmocka_unit_test(errors_name_file_and_line),
 		cmocka_unit_test(what_is_no_setting_is_refused),

@@ -432,7 +432,7 @@ static void a_drained_request_ends_its_registration(void **state)
 	unregisters_and_commits(0, -EIO);
 }
 
-static void an_end_that_the_driver_refuses_ends_the_reactor(void **state)
+static void an_end_that_the_driver_refuses_fails_the_queue(void **state)
 {
 	(void)state;
 	io_unregister_failed(&bench.ios[1], -EINVAL);
@@ -682,7 +682,7 @@ int main(void)
 		TEST(a_registration_that_fails_fails_the_request, zero_copy_no),
 		TEST(a_request_that_the_backend_refuses_ends_its_registration, register_yes),
 		TEST(a_drained_request_ends_its_registration, register_yes),
-		TEST(an_end_that_the_driver_refuses_ends_the_reactor, register_no),
+		TEST(an_end_that_the_driver_refuses_fails_the_queue, register_no),
 		TEST(without_room_a_registration_waits, register_no),
 		TEST(without_room_what_is_registered_waits_for_the_backend, register_no),
 		TEST(the_end_and_the_commit_wait_for_room_together, register_no),

@@ -1014,7 +1014,7 @@ static void an_abort_while_data_is_asked_for_ends_the_tag(void **state)
 	assert_int_equal(bench.tags_ended, 1);
 }
 
-static void a_command_that_the_driver_refuses_ends_the_reactor(void **state)
+static void a_command_that_the_driver_refuses_fails_the_queue(void **state)
 {
 	(void)state;
 	io_command_done(&bench.ios[2], -EINVAL);
@@ -1363,7 +1363,7 @@ int main(void)
 		COPY(cancelling_asks_for_the_parts_that_are_in_the_ring),
 		COPY(an_abort_ends_the_tag),
 		LEND(an_abort_while_data_is_asked_for_ends_the_tag),
-		COPY(a_command_that_the_driver_refuses_ends_the_reactor),
+		COPY(a_command_that_the_driver_refuses_fails_the_queue),
 		COPY(transitions_that_cannot_be_are_asserted),
 		COPY(backends_that_break_the_contract_are_caught),
 		COPY(requests_are_counted),

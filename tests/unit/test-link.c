@@ -366,7 +366,7 @@ static void an_abort_ends_a_linked_tag(void **state)
 	assert_int_equal(sqes_left(), 0);
 }
 
-static void a_linked_commit_that_the_driver_refuses_ends_the_reactor(void **state)
+static void a_linked_commit_that_the_driver_refuses_fails_the_queue(void **state)
 {
 	(void)state;
 	arrive(1, UBLK_IO_OP_READ, 0, 8);
@@ -840,7 +840,7 @@ int main(void)
 		TEST(a_burst_is_not_linked_unless_asked, copy_yes),
 		TEST(a_burst_is_not_linked_unless_asked, copy_no),
 		TEST(an_abort_ends_a_linked_tag, copy_yes),
-		TEST(a_linked_commit_that_the_driver_refuses_ends_the_reactor, copy_yes),
+		TEST(a_linked_commit_that_the_driver_refuses_fails_the_queue, copy_yes),
 		TEST(cancelling_a_linked_tag_asks_for_its_io, copy_yes),
 		TEST(what_a_link_has_done_is_not_cancelled, copy_yes),
 		TEST(two_ends_of_a_link_are_asserted, copy_yes),

@@ -99,7 +99,7 @@ static void shared_ones_are_filled_evenly(void **state)
 	assert_ptr_equal(devices[2].queues[0].reactor, devices[1].queues[0].reactor);
 	assert_ptr_equal(devices[3].queues[0].reactor, devices[1].queues[0].reactor);
 	/* And none, when its queue has ended. */
-	pool_release(&pool, &devices[0].queues[0]);
+	pool_release(&devices[0].queues[0]);
 	assert_int_equal(serve(&pool, &devices[0], 1), 0);
 	assert_string_equal(devices[0].queues[0].reactor->name, "ublkd/0");
 	assert_int_equal(seen.stopped, 0);
@@ -156,12 +156,12 @@ static void devices_have_their_own(void **state)
 	assert_int_equal(first->size.own, 200);
 	assert_int_equal(first->size.buffers, 200);
 	assert_int_equal(first->size.files, 1 + 2 * 2);
-	pool_release(&pool, &device.queues[0]);
+	pool_release(&device.queues[0]);
 	assert_int_equal(seen.stopped, 0);
-	pool_release(&pool, &device.queues[1]);
+	pool_release(&device.queues[1]);
 	assert_int_equal(seen.stopped, 1);
-	pool_release(&pool, &device.queues[2]);
-	pool_release(&pool, &device.queues[3]);
+	pool_release(&device.queues[2]);
+	pool_release(&device.queues[3]);
 	assert_int_equal(seen.stopped, 2);
 	pool_close(&pool);
 	assert_int_equal(seen.joined, 2);

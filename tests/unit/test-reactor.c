@@ -390,7 +390,7 @@ static void without_room_in_other_tables_it_goes_without(void **state)
 }
 
 /* Then the ring's end makes the driver give up what it has. */
-static void with_one_device_its_failure_ends_the_reactor(void **state)
+static void with_one_device_its_failure_fails_the_queue(void **state)
 {
 	struct fake_device *a, *b;
 
@@ -442,7 +442,7 @@ int main(void)
 		cmocka_unit_test(draining_is_one_devices_too),
 		cmocka_unit_test(without_room_for_buffers_a_queue_fails),
 		cmocka_unit_test(without_room_in_other_tables_it_goes_without),
-		cmocka_unit_test(with_one_device_its_failure_ends_the_reactor),
+		cmocka_unit_test(with_one_device_its_failure_fails_the_queue),
 		cmocka_unit_test(who_comes_too_late_is_told),
 	};
 
