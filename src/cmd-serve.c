@@ -184,11 +184,6 @@ static int make_host(struct serve *serve)
 	return EXIT_DONE;
 }
 
-/* Its character device, its backing's files, and what looks after it; then its own reactors. */
-#define FILES_PER_DEVICE (2 + UBLKD_TARGET_FILES)
-#define FILES_PER_REACTOR 7
-#define FILES_PER_PROCESS 64
-
 static rlim_t files_needed(const struct serve *serve)
 {
 	rlim_t files = FILES_PER_PROCESS + serve->config.reactors * FILES_PER_REACTOR;

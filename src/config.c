@@ -149,7 +149,12 @@ static uint64_t features_of(enum data_mode mode)
 	return 0;
 }
 
-static bool offered(enum data_mode mode, uint64_t features)
+const char *data_mode_name(enum data_mode mode)
+{
+	return data_names[mode];
+}
+
+bool data_mode_offered(enum data_mode mode, uint64_t features)
 {
 	return !(features_of(mode) & ~features);
 }
@@ -159,11 +164,11 @@ static enum data_mode choose_data(const struct ublkd_target *target, uint64_t fe
 {
 	enum data_mode pooled = batch ? DATA_USER_COPY : DATA_GET_DATA;
 
-	if (target->ring_only && offered(DATA_ZERO_COPY, features))
+	if (target->ring_only && data_mode_offered(DATA_ZERO_COPY, features))
 		return DATA_ZERO_COPY;
-	if (target->ring_only && offered(DATA_REGISTER, features))
+	if (target->ring_only && data_mode_offered(DATA_REGISTER, features))
 		return DATA_REGISTER;
-	return fits || !offered(pooled, features) ? DATA_COPY : pooled;
+	return fits || !data_mode_offered(pooled, features) ? DATA_COPY : pooled;
 }
 
 static int plan_pool(struct device_plan *plan, const struct device_config *config,
@@ -207,7 +212,7 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 			    "(Linux 7.0), got 'yes'");
 		return EXIT_KERNEL;
 	}
-	if (!offered(plan->data, features)) {
+	if (!data_mode_offered(plan->data, features)) {
 		ublkd_error("data: expected a mode that this kernel's driver has, got '%s'",
 			    data_names[plan->data]);
 		return EXIT_KERNEL;

@@ -57,6 +57,10 @@ struct device_plan {
 	uint64_t buffer_bytes;   /* of all queues */
 };
 
+const char *data_mode_name(enum data_mode mode);
+/* A driver with these UBLK_F_* can do it. */
+bool data_mode_offered(enum data_mode mode, uint64_t features);
+
 /*
  * features: what the kernel offers, queues: how many there will be at most.
  * Returns 0, or an exit status after the error text.

@@ -9,10 +9,10 @@
 #include <sys/utsname.h>
 
 #include "log.h"
+#include "module.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
-#define CONTROL_NODE "/dev/ublk-control"
 #define CTRL_SQES 32
 
 const char *ctrl_op_name(uint32_t op)
@@ -88,26 +88,6 @@ void ctrl_report(const struct ctrl_command *command, int result)
 
 /* ---- the reasons why the control device may be missing --------------------- */
 
-static bool module_known(const char *release)
-{
-	static const char *const roots[] = { "/lib/modules", "/usr/lib/modules" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
-		_cleanup_free_ char *line = NULL;
-		_cleanup_file_ FILE *list = NULL;
-		size_t size = 0;
-		char path[256];
-
-		snprintf(path, sizeof(path), "%s/%s/modules.dep", roots[i], release);
-		list = fopen(path, "re");
-		while (list && getline(&line, &size, list) > 0) {
-			if (strstr(line, "/ublk_drv.ko"))
-				return true;
-		}
-	}
-	return false;
-}
-
 static void explain_missing_node(int error)
 {
 	struct utsname system;
@@ -119,7 +99,7 @@ static void explain_missing_node(int error)
 		ublkd_error("cannot open '" CONTROL_NODE "': %s: the driver ublk_drv is loaded, "
 			    "but its node is missing; expected devtmpfs or udev to make it",
 			    strerror(-error));
-	} else if (!uname(&system) && module_known(system.release)) {
+	} else if (!uname(&system) && module_known("", system.release)) {
 		ublkd_error("cannot open '" CONTROL_NODE "': %s: the module ublk_drv is not "
 			    "loaded; 'modprobe ublk_drv' loads it", strerror(-error));
 	} else {

@@ -15,6 +15,8 @@
 #include "helper.h"
 #include "ring.h"
 
+#define CONTROL_NODE "/dev/ublk-control"
+
 struct ctrl {
 	struct ring ring;
 	int fd; /* /dev/ublk-control */

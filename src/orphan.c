@@ -48,9 +48,14 @@ uint64_t orphan_cookie(void)
 	return cookie_of((unsigned)getpid());
 }
 
+bool orphan_cookie_ours(uint64_t cookie)
+{
+	return cookie >> 2 * COOKIE_BITS == COOKIE_MAGIC;
+}
+
 bool orphan_cookie_dead(uint64_t cookie)
 {
-	return cookie >> 2 * COOKIE_BITS == COOKIE_MAGIC &&
+	return orphan_cookie_ours(cookie) &&
 	       cookie_of((unsigned)(cookie >> COOKIE_BITS & COOKIE_MASK)) != cookie;
 }
 

@@ -14,6 +14,8 @@
 
 /* The number for a device that this process makes. */
 uint64_t orphan_cookie(void);
+/* The cookie is an ublkd's. */
+bool orphan_cookie_ours(uint64_t cookie);
 /* The cookie is ours and its process is gone. */
 bool orphan_cookie_dead(uint64_t cookie);
 

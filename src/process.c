@@ -46,7 +46,6 @@ int process_begin(struct process *process)
 	return -1;
 }
 
-/* A reactor takes seven files, a device two. */
 static rlim_t set_file_limit(rlim_t files)
 {
 	struct rlimit limit;

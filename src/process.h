@@ -13,6 +13,14 @@
 #include "background.h"
 #include "option.h"
 
+/*
+ * Files that are open: of a device its character device, its backing's, and what looks after it;
+ * then its own reactors.
+ */
+#define FILES_PER_DEVICE (2 + UBLKD_TARGET_FILES)
+#define FILES_PER_REACTOR 7
+#define FILES_PER_PROCESS 64
+
 struct process_config {
 	bool background, stats, verbose, help;
 	char *pid_file;
