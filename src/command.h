@@ -13,7 +13,8 @@ struct command {
 	void (*help)(void);  /* what follows the usage; NULL: nothing */
 };
 
-extern const struct command run_command, serve_command, features_command, help_command;
+extern const struct command run_command, serve_command, features_command, doctor_command,
+	help_command;
 /* NULL at the end. */
 extern const struct command *const commands[];
 

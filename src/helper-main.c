@@ -100,5 +100,7 @@ int helper_main(int argc, char **argv)
 {
 	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
 		return control(argv + 3);
+	if (argc == 3 && !strcmp(argv[2], HELPER_NOTHING))
+		return EXIT_DONE;
 	return argc == 4 ? on_node(argv[2], argv[3]) : EXIT_USAGE;
 }

@@ -25,6 +25,7 @@ struct helper {
 #define HELPER_RESCAN "rescan"        /* NODE: read the partition table */
 #define HELPER_DROP "drop-partitions" /* NODE: forget the partitions */
 #define HELPER_PROBE "probe-use"      /* NODE: fails while something has claimed the device */
+#define HELPER_NOTHING "nothing" /* ends at once, with success */
 #define HELPER_CONTROL "control"      /* OP ID DATA: a control command; exits with its errno */
 
 #define HELPER_ARGS 4

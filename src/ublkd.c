@@ -12,7 +12,7 @@
 #include "log.h"
 
 const struct command *const commands[] = {
-	&run_command, &serve_command, &features_command, &help_command, NULL,
+	&run_command, &serve_command, &features_command, &doctor_command, &help_command, NULL,
 };
 
 const struct command *command_find(const char *name)
