@@ -36,7 +36,7 @@ struct queue_stats {
 	uint64_t batches;      /* commands that committed, in batch mode */
 	uint32_t in_flight, max_in_flight;
 	uint32_t tags_served;  /* tags that have carried a request */
-	uint64_t enters, cqes, polled; /* of the whole reactor; in a copy only */
+	uint64_t enters, cqes, polled; /* of the whole reactor, when the copy was made */
 };
 
 struct queue;

@@ -332,12 +332,11 @@ static void close_queue(struct reactor *reactor, struct queue *queue)
 
 /* ---- orders from the main thread ------------------------------------------ */
 
-static void copy_stats(struct queue *queue)
+static void count_of_reactor(struct queue *queue)
 {
-	queue->stats_copy = queue->stats;
-	queue->stats_copy.enters = queue->reactor->ring.enters;
-	queue->stats_copy.cqes = queue->reactor->ring.cqes;
-	queue->stats_copy.polled = queue->reactor->spin.caught;
+	queue->stats.enters = queue->reactor->ring.enters;
+	queue->stats.cqes = queue->reactor->ring.cqes;
+	queue->stats.polled = queue->reactor->spin.caught;
 }
 
 static void end_delivered(struct message *message)
@@ -346,6 +345,7 @@ static void end_delivered(struct message *message)
 
 	queue->serving = false;
 	queue->owed--;
+	queue->stats_copy = queue->stats;
 	tell(queue, queue->shape->on_ended);
 }
 
@@ -371,7 +371,7 @@ static void let_go(struct reactor *reactor, struct queue *queue)
 	if (queue->next)
 		queue->next->link = queue->link;
 	unlist_due(reactor, queue);
-	copy_stats(queue);
+	count_of_reactor(queue);
 	close_queue(reactor, queue);
 	queue->end.deliver = end_delivered;
 	mailbox_post(queue->shape->main_box, &queue->end);
@@ -468,7 +468,11 @@ static void on_ask(struct message *message)
 {
 	struct queue *queue = container_of(message, struct queue, ask);
 
-	copy_stats(queue);
+	/* Not when it has ended: the copy is the main thread's then. */
+	if (queue->ios) {
+		count_of_reactor(queue);
+		queue->stats_copy = queue->stats;
+	}
 	queue->ask.deliver = ask_delivered;
 	mailbox_post(queue->shape->main_box, &queue->ask);
 }

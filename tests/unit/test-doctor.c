@@ -328,7 +328,7 @@ static void files_are_counted_in_devices(void **state)
 {
 	(void)state;
 	finds("files", DOCTOR_OK, "1024 files may be open (RLIMIT_NOFILE), 524288 once", NULL);
-	doctor.files = (struct rlimit){ 100, 64 + 64 * 11 };
+	doctor.files = (struct rlimit){ 100, 64 + 64 * 13 };
 	finds("files", DOCTOR_OK, "enough for 64 devices", NULL);
 	doctor.files.rlim_max--;
 	finds("files", DOCTOR_NOTE, "enough for 63 devices of one queue; 'ublkd serve' can",
