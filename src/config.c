@@ -171,6 +171,13 @@ static enum data_mode choose_data(const struct ublkd_target *target, uint64_t fe
 	return fits || !data_mode_offered(pooled, features) ? DATA_COPY : pooled;
 }
 
+unsigned plan_shares(const struct device_config *config, unsigned queues)
+{
+	uint64_t shares = config->reactors / queues;
+
+	return (unsigned)MAX(MIN(shares, config->depth), 1u);
+}
+
 static int plan_pool(struct device_plan *plan, const struct device_config *config,
 		     uint64_t budget, unsigned queues)
 {
@@ -212,6 +219,14 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 			    "(Linux 7.0), got 'yes'");
 		return EXIT_KERNEL;
 	}
+	if (config->reactors > config->queues)
+		plan->features |= UBLK_F_PER_IO_DAEMON;
+	if (plan->features & UBLK_F_PER_IO_DAEMON & ~features) {
+		ublkd_error("reactors: expected at most queues=%" PRIu64 ", as this kernel's driver "
+			    "wants one thread for all tags of a queue (Linux 6.16 does not), got '%"
+			    PRIu64 "'", config->queues, config->reactors);
+		return EXIT_KERNEL;
+	}
 	if (!data_mode_offered(plan->data, features)) {
 		ublkd_error("data: expected a mode that this kernel's driver has, got '%s'",
 			    data_names[plan->data]);
@@ -228,7 +243,7 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 		return EXIT_DONE;
 	}
 	if (data_mode_pooled(plan->data))
-		return plan_pool(plan, config, budget, queues);
+		return plan_pool(plan, config, budget, queues * plan_shares(config, queues));
 	plan->buffer_bytes = full;
 	format_size(max_io, config->max_io);
 	format_size(total, full);

@@ -53,7 +53,7 @@ struct device_plan {
 	uint32_t physical_block;
 	enum data_mode data;     /* never DATA_AUTO */
 	uint64_t features;       /* UBLK_F_* that the data mode and batch= need */
-	unsigned pool;           /* pooled: buffers of each queue */
+	unsigned pool;           /* pooled: buffers of each queue or share */
 	uint64_t buffer_bytes;   /* of all queues */
 };
 
@@ -67,6 +67,9 @@ bool data_mode_offered(enum data_mode mode, uint64_t features);
  */
 int plan_device(struct device_plan *plan, const struct device_config *config,
 		const struct ublkd_target *target, uint64_t features, unsigned queues);
+
+/* Into how many shares each queue is split, for more reactors than queues. */
+unsigned plan_shares(const struct device_config *config, unsigned queues);
 
 /* The driver's parameters for the plan. */
 void plan_params(struct ublk_params *params, const struct device_plan *plan,

@@ -181,7 +181,7 @@ static unsigned queues_left(const struct device *device)
 {
 	unsigned left = 0;
 
-	for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++)
+	for (unsigned q = 0; q < device->nr_queues; q++)
 		left += device->queues[q].owed > 0;
 	return left;
 }
@@ -249,7 +249,7 @@ static void stop(struct device *device, bool drain)
 {
 	if (drain && !device->draining) {
 		device->draining = true;
-		for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++) {
+		for (unsigned q = 0; q < device->nr_queues; q++) {
 			if (device->queues[q].serving)
 				reactor_drain(&device->queues[q]);
 		}
@@ -288,23 +288,27 @@ static void log_queue(const struct queue *queue)
 {
 	const struct queue_stats *s = &queue->stats_copy;
 
-	ublkd_note("q%u: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
+	char share[8] = "";
+
+	if (queue->tag_step > 1)
+		snprintf(share, sizeof(share), "/%u", queue->share);
+	ublkd_note("q%u%s: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
 		   " write-zeroes=%" PRIu64 " read-bytes=%" PRIu64 " write-bytes=%" PRIu64
 		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64 " linked=%" PRIu64
 		   " broken=%" PRIu64 " batches=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64
 		   " cqes=%" PRIu64 " polled=%" PRIu64,
-		   queue->id, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
+		   queue->id, share, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
 		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
 		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
 		   s->short_parts, s->linked, s->broken, s->batches, s->tags_served,
-		   queue->shape->depth, s->max_in_flight, s->enters, s->cqes, s->polled);
+		   queue->nr_tags, s->max_in_flight, s->enters, s->cqes, s->polled);
 }
 
 void device_log_stats(struct device *device)
 {
 	const char *before = log_switch(about(device));
 
-	for (unsigned q = 0; device->queues && q < device->info.nr_hw_queues; q++) {
+	for (unsigned q = 0; q < device->nr_queues; q++) {
 		if (device->queues[q].serving)
 			reactor_ask_stats(&device->queues[q]);
 		else
@@ -378,12 +382,22 @@ static void queue_ended(struct queue *queue)
 /* Queues, with whom the reactors talk about each. */
 static int make_queues(struct device *device)
 {
-	device->queues = calloc(device->info.nr_hw_queues, sizeof(*device->queues));
+	unsigned shares = plan_shares(device->config, device->info.nr_hw_queues);
+
+	device->queues = calloc(device->info.nr_hw_queues * shares, sizeof(*device->queues));
 	if (!device->queues)
 		return -ENOMEM;
-	for (unsigned q = 0; q < device->info.nr_hw_queues; q++) {
-		device->queues[q].id = (uint16_t)q;
-		device->queues[q].shape = &device->shape;
+	device->nr_queues = device->info.nr_hw_queues * shares;
+	for (unsigned q = 0; q < device->nr_queues; q++) {
+		struct queue *queue = &device->queues[q];
+
+		queue->shape = &device->shape;
+		queue->id = (uint16_t)(q / shares);
+		queue->share = (uint16_t)(q % shares);
+		/* Neighbouring tags are used together. */
+		queue->first_tag = queue->share;
+		queue->tag_step = (uint16_t)shares;
+		queue->nr_tags = (uint16_t)((device->shape.depth - queue->share + shares - 1) / shares);
 	}
 	device->shape.main_box = &device->pool->box;
 	device->shape.on_attached = queue_attached;
@@ -497,14 +511,15 @@ static void serve_queues(struct device *device)
 	device->shape.link = device->config->batch ? LINK_NO :
 						     (enum link_mode)device->config->link;
 	device->shape.huge = (enum huge_pages)device->config->huge_pages;
-	device->attaching = device->info.nr_hw_queues;
 	if (make_queues(device)) {
 		ublkd_error("no memory for the queues");
-	} else if (!pool_serve(device->pool, device->config, device->id, device->queues,
-			       device->info.nr_hw_queues, device->queue_cpus)) {
-		return;
+	} else {
+		device->attaching = device->nr_queues;
+		if (!pool_serve(device->pool, device->config, device->id, device->queues,
+				device->nr_queues, device->queue_cpus))
+			return;
+		device->attaching = 0;
 	}
-	device->attaching = 0;
 	fail(device, EXIT_RUNTIME);
 }
 

@@ -51,7 +51,8 @@ struct device {
 	unsigned affinity_queue;
 	cpu_set_t *queue_cpus;            /* of each queue */
 	struct queue_shape shape;
-	struct queue *queues;             /* info.nr_hw_queues of them; NULL: not yet */
+	struct queue *queues;             /* or their shares, one after another */
+	unsigned nr_queues;
 	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
 	struct autoclear autoclear;       /* while watching is set */

@@ -61,11 +61,16 @@ static const struct ublkd_target *target_of(const struct io *io)
 	return io->queue->shape->target;
 }
 
-void io_init(struct io *io, struct queue *queue, uint16_t tag)
+void io_init(struct io *io, struct queue *queue, uint16_t index)
 {
-	*io = (struct io){ .queue = queue, .pub.tag = tag, .state = IO_IDLE };
+	*io = (struct io){
+		.queue = queue,
+		.index = index,
+		.pub.tag = (uint16_t)(queue->first_tag + index * queue->tag_step),
+		.state = IO_IDLE,
+	};
 	if (queue->shape->data == DATA_COPY)
-		io->buffer = buffers_of_tag(&queue->buffers, tag);
+		io->buffer = buffers_of_tag(&queue->buffers, index);
 }
 
 static enum data_mode data_mode(const struct io *io)
@@ -76,13 +81,13 @@ static enum data_mode data_mode(const struct io *io)
 /* Of the tag in the ring's buffer table. */
 static uint16_t tag_slot(const struct io *io)
 {
-	return (uint16_t)(io->queue->slot_base + io->pub.tag);
+	return (uint16_t)(io->queue->slot_base + io->index);
 }
 
 /* Of the tag in ring_sqe_own(). */
 static unsigned own_slot(const struct io *io)
 {
-	return io->queue->own_base + io->pub.tag;
+	return io->queue->own_base + io->index;
 }
 
 /* ---- what goes to the ring --------------------------------------------- */

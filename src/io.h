@@ -95,6 +95,7 @@ struct io_part {
 struct io {
 	struct ublkd_io pub; /* what the backend sees */
 	struct queue *queue;
+	uint16_t index;      /* among the queue's tags */
 	void *buffer;        /* its own in copy mode, borrowed in get-data mode */
 	struct io *next;     /* in a list of the reactor or of the buffers */
 	int32_t result;      /* first error of its parts */
@@ -117,7 +118,8 @@ struct io {
  */
 #define IO_SQES (UBLKD_SQES_PER_IO + 4)
 
-void io_init(struct io *io, struct queue *queue, uint16_t tag);
+/* index: among the queue's tags, see queue.h. */
+void io_init(struct io *io, struct queue *queue, uint16_t index);
 
 /* Queues the first FETCH. */
 void io_fetch(struct io *io);

@@ -112,14 +112,18 @@ static int start(struct pool_reactor *member)
  * each tag at once, as far as the kernel goes; and each tag has an SQE of its
  * own for a linked commit. Without room for these, nothing is linked.
  */
-static struct reactor_size size_for(const struct queue_shape *shape, unsigned queues)
+static struct reactor_size size_for(const struct queue *queues, unsigned count)
 {
-	unsigned tags = queues * shape->depth, own = tags <= MAX_SQES / 2 ? tags : 0;
+	unsigned tags = 0, own;
+
+	for (unsigned i = 0; i < count; i++)
+		tags += queues[i].nr_tags;
+	own = tags <= MAX_SQES / 2 ? tags : 0;
 
 	return (struct reactor_size){
 		.sqes = MIN(MAX(2 * tags, 64u), MAX_SQES - own),
 		.own = own,
-		.files = 1 + queues * (1 + shape->target->nr_files),
+		.files = 1 + count * (1 + queues->shape->target->nr_files),
 		.buffers = MIN(tags, REACTOR_MOST_BUFFERS),
 	};
 }
@@ -151,11 +155,11 @@ static int make_own(struct pool *pool, const struct device_config *config, uint3
 		reactor->one_device = true;
 		for (; next < nr_queues && next * nr_reactors / nr_queues == i; next++) {
 			queues[next].reactor = reactor;
-			CPU_OR(&reactor->cpus, &reactor->cpus, &cpus[next]);
+			CPU_OR(&reactor->cpus, &reactor->cpus, &cpus[queues[next].id]);
 		}
 		if (config->cpus)
 			cpu_list_to_set(config->cpus, &reactor->cpus);
-		reactor->size = size_for(queues->shape, next - first);
+		reactor->size = size_for(&queues[first], next - first);
 		if (start(member))
 			return -EAGAIN;
 	}
@@ -174,7 +178,7 @@ static void stop_unused(struct pool *pool)
 
 static unsigned buffers_of(const struct queue *queue)
 {
-	return data_mode_zero_copy(queue->shape->data) ? queue->shape->depth : 0;
+	return data_mode_zero_copy(queue->shape->data) ? queue->nr_tags : 0;
 }
 
 static struct pool_reactor *make_shared(struct pool *pool)
@@ -237,7 +241,7 @@ static void account(struct queue *queue, int sign)
 	struct pool_reactor *member = of(queue->reactor);
 
 	member->queues += (unsigned)sign;
-	member->tags += (unsigned)sign * queue->shape->depth;
+	member->tags += (unsigned)sign * queue->nr_tags;
 	member->buffers += (unsigned)sign * buffers_of(queue);
 }
 

@@ -41,7 +41,7 @@ int queue_open(struct queue *queue, const char **what)
 	if (!data_mode_zero_copy(shape->data)) {
 		bool pooled = data_mode_pooled(shape->data);
 
-		ret = buffers_open(&queue->buffers, pooled ? shape->pool : shape->depth,
+		ret = buffers_open(&queue->buffers, pooled ? shape->pool : queue->nr_tags,
 				   shape->max_io, pooled, shape->huge, what);
 	}
 	if (ret) {
@@ -57,13 +57,13 @@ int queue_open(struct queue *queue, const char **what)
 		}
 	}
 	*what = "allocate the tags";
-	queue->ios = aligned_alloc(64, round_up(shape->depth * sizeof(*queue->ios), 64));
+	queue->ios = aligned_alloc(64, round_up(queue->nr_tags * sizeof(*queue->ios), 64));
 	if (!queue->ios) {
 		queue_close(queue);
 		return -ENOMEM;
 	}
-	for (unsigned tag = 0; tag < shape->depth; tag++)
-		io_init(&queue->ios[tag], queue, (uint16_t)tag);
+	for (unsigned i = 0; i < queue->nr_tags; i++)
+		io_init(&queue->ios[i], queue, (uint16_t)i);
 	return 0;
 }
 

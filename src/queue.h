@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A hardware queue of the device: its descriptors, its tags, their buffers
- * and counters. Made by the main thread, then its reactor's from
+ * A hardware queue of the device, or a share of its tags, where several
+ * reactors serve it (UBLK_F_PER_IO_DAEMON): its descriptors, its tags, their
+ * buffers and counters. Made by the main thread, then its reactor's from
  * reactor_attach() until on_ended.
  */
 #ifndef QUEUE_H
@@ -77,7 +78,7 @@ struct queue_shape {
 	uint32_t max_io;         /* bytes */
 	uint64_t size;           /* of the device, bytes */
 	enum data_mode data;     /* never DATA_AUTO */
-	unsigned pool;           /* pooled: buffers of each queue */
+	unsigned pool;           /* pooled: buffers of each queue or share */
 	enum link_mode link;
 	bool batch;
 	enum huge_pages huge;
@@ -88,6 +89,9 @@ struct queue {
 	struct reactor *reactor;
 	struct batch *batch;     /* NULL: each tag has commands of its own */
 	uint16_t id;
+	uint16_t share;          /* 0, or the number of the share */
+	/* Its tags are first_tag, first_tag + tag_step… */
+	uint16_t first_tag, tag_step, nr_tags;
 	/* Of SQEs: with IOSQE_FIXED_FILE the files are slots of the ring's table. */
 	uint8_t sqe_flags;
 	bool linkable;           /* each tag has a ring_sqe_own(), from own_base on */
@@ -95,12 +99,12 @@ struct queue {
 	int char_file;
 	int files[UBLKD_TARGET_FILES];
 	int zero_file;           /* /dev/zero */
-	unsigned slot_base;      /* zero copy: of tag 0 in the ring's buffer table */
+	unsigned slot_base;      /* zero copy: of its first tag in the ring's buffer table */
 	unsigned own_base;
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;
 	struct buffers buffers;
-	struct io *ios;          /* shape->depth of them */
+	struct io *ios;          /* nr_tags of them */
 	unsigned fetched;        /* tags that the kernel got */
 	unsigned ended;          /* tags that it aborted */
 	struct queue_stats stats;

@@ -248,7 +248,7 @@ static int take_buffers(struct reactor *reactor, struct queue *queue)
 
 	if (!data_mode_zero_copy(queue->shape->data))
 		return 0;
-	base = ranges_take(&reactor->buffers, queue->shape->depth);
+	base = ranges_take(&reactor->buffers, queue->nr_tags);
 	if (base < 0)
 		return base;
 	queue->slot_base = (unsigned)base;
@@ -257,7 +257,7 @@ static int take_buffers(struct reactor *reactor, struct queue *queue)
 	ret = io_uring_register_buffers_sparse(&reactor->ring.uring, reactor->size.buffers);
 	reactor->with_buffers = !ret;
 	if (ret)
-		ranges_give(&reactor->buffers, queue->slot_base, queue->shape->depth);
+		ranges_give(&reactor->buffers, queue->slot_base, queue->nr_tags);
 	return ret;
 }
 
@@ -265,7 +265,7 @@ static void take_own(struct reactor *reactor, struct queue *queue)
 {
 	/* In batch mode nothing is linked. */
 	int base = queue->shape->batch ? -ENOSPC :
-					 ranges_take(&reactor->own, queue->shape->depth);
+					 ranges_take(&reactor->own, queue->nr_tags);
 
 	queue->linkable = base >= 0;
 	queue->own_base = base >= 0 ? (unsigned)base : 0;
@@ -311,7 +311,7 @@ static void open_queue(struct reactor *reactor, struct queue *queue)
 			}
 			if (data_mode_zero_copy(queue->shape->data))
 				ranges_give(&reactor->buffers, queue->slot_base,
-					    queue->shape->depth);
+					    queue->nr_tags);
 		}
 		give_files_back(reactor, queue);
 	}
@@ -323,9 +323,9 @@ static void close_queue(struct reactor *reactor, struct queue *queue)
 	if (!queue->ios)
 		return; /* it was never open */
 	if (queue->linkable)
-		ranges_give(&reactor->own, queue->own_base, queue->shape->depth);
+		ranges_give(&reactor->own, queue->own_base, queue->nr_tags);
 	if (data_mode_zero_copy(queue->shape->data))
-		ranges_give(&reactor->buffers, queue->slot_base, queue->shape->depth);
+		ranges_give(&reactor->buffers, queue->slot_base, queue->nr_tags);
 	give_files_back(reactor, queue);
 	queue_close(queue);
 }
@@ -389,13 +389,13 @@ void reactor_close_over(struct reactor *reactor)
 
 static void fetch_all(struct reactor *reactor, struct queue *queue)
 {
-	for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
+	for (unsigned i = 0; i < queue->nr_tags; i++) {
 		while (!reactor->ring.room && !reactor->error)
 			wait_turn(reactor);
 		if (reactor->error || queue->error)
 			return;
 		queue->fetched++;
-		io_fetch(&queue->ios[tag]);
+		io_fetch(&queue->ios[i]);
 	}
 	/* A FETCH that the driver refuses completes at once. */
 	wait_turn(reactor);
@@ -449,8 +449,8 @@ static void on_drain(struct message *message)
 	struct queue *queue = container_of(message, struct queue, drain);
 
 	queue->draining = true;
-	for (unsigned tag = 0; queue->ios && tag < queue->shape->depth; tag++)
-		io_cancel(&queue->ios[tag]);
+	for (unsigned i = 0; queue->ios && i < queue->nr_tags; i++)
+		io_cancel(&queue->ios[i]);
 	queue->drain.deliver = drain_delivered;
 	mailbox_post(queue->shape->main_box, &queue->drain);
 }

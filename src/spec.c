@@ -175,9 +175,17 @@ int spec_check(struct spec *spec)
 		if (options_check(&spec->layers[i].set, spec->layers[i].backend->name))
 			return EXIT_USAGE;
 	}
-	if (config->reactors > config->queues) {
-		ublkd_error("reactors: expected at most queues=%" PRIu64 ", got '%" PRIu64 "'",
-			    config->queues, config->reactors);
+	if (config->reactors > config->queues &&
+	    (config->reactors % config->queues || config->reactors / config->queues > config->depth)) {
+		ublkd_error("reactors: expected at most queues=%" PRIu64 ", or a multiple of it up to "
+			    "depth=%" PRIu64 " for each, got '%" PRIu64 "'", config->queues,
+			    config->depth, config->reactors);
+		return EXIT_USAGE;
+	}
+	if (config->reactors > config->queues && config->batch) {
+		ublkd_error("reactors: expected at most queues=%" PRIu64 " with batch=yes, which "
+			    "fetches for a whole queue, got '%" PRIu64 "'", config->queues,
+			    config->reactors);
 		return EXIT_USAGE;
 	}
 	if (config->batch && check_batch(config))

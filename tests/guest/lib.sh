@@ -367,13 +367,13 @@ expect_error() {
 # statistic KEY: the sum over the queues, from the last report of each queue in LOG
 statistic() {
 	awk -v key="$1" '
-		$2 ~ /^q[0-9]+:$/ { for (i = 3; i <= NF; i++) { split($i, kv, "="); if (kv[1] == key) last[$2] = kv[2] } }
+		$2 ~ /^q[0-9]+(\/[0-9]+)?:$/ { for (i = 3; i <= NF; i++) { split($i, kv, "="); if (kv[1] == key) last[$2] = kv[2] } }
 		END { for (q in last) sum += last[q]; print sum + 0 }' "$LOG"
 }
 
 # queues_reported: how many queues have a line
 queues_reported() {
-	awk '$2 ~ /^q[0-9]+:$/ { seen[$2] } END { print length(seen) }' "$LOG"
+	awk '$2 ~ /^q[0-9]+(\/[0-9]+)?:$/ { seen[$2] } END { print length(seen) }' "$LOG"
 }
 
 # statistics_now: asks the running server for a report and waits for it
@@ -396,7 +396,7 @@ check_tags() {
 		[[ $line =~ tags=([0-9]+)/([0-9]+) ]] || fail "no tags in '$line'"
 		[ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ] || fail "tags not served: $line"
 		tags=1
-	done < <(awk '$2 ~ /^q[0-9]+:$/ { last[$2] = $0 } END { for (q in last) print last[q] }' "$LOG")
+	done < <(awk '$2 ~ /^q[0-9]+(\/[0-9]+)?:$/ { last[$2] = $0 } END { for (q in last) print last[q] }' "$LOG")
 	[ -n "${tags:-}" ] || fail "no statistics in $LOG"
 }
 

@@ -175,6 +175,8 @@ static void open_bench(enum data_mode mode, enum link_mode link, bool batch)
 	bench.reactor.zeros = zeros;
 	bench.reactor.burst = 1;
 	bench.queue.shape = &bench.shape;
+	bench.queue.tag_step = 1;
+	bench.queue.nr_tags = BENCH_DEPTH;
 	bench.queue.reactor = &bench.reactor;
 	bench.queue.id = BENCH_QUEUE_ID;
 	bench.queue.sqe_flags = IOSQE_FIXED_FILE;

@@ -66,6 +66,9 @@ static int serve(struct pool *pool, struct fake_device *device, unsigned queues)
 	device->shape.target = &device->target;
 	for (unsigned q = 0; q < queues; q++) {
 		device->queues[q].shape = &device->shape;
+		device->queues[q].id = (uint16_t)q;
+		device->queues[q].tag_step = 1;
+		device->queues[q].nr_tags = device->shape.depth;
 		CPU_SET(q, &device->cpus[q]);
 	}
 	return pool_serve(pool, &device->config, 7, device->queues, queues, device->cpus);

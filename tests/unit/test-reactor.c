@@ -214,6 +214,8 @@ static struct fake_device *device_make(void)
 	};
 	assert_int_equal(ftruncate(device->shape.char_fd, 1 << 20), 0);
 	device->queue.shape = &device->shape;
+	device->queue.tag_step = 1;
+	device->queue.nr_tags = DEPTH;
 	return device;
 }
 

@@ -81,8 +81,12 @@ static void values_are_checked_before_anything_is_done(void **state)
 static void settings_must_go_together(void **state)
 {
 	(void)state;
-	REFUSES("reactors: expected at most queues=2, got '3'", "null", "size=1M", "queues=2",
-		"reactors=3");
+	REFUSES("reactors: expected at most queues=2, or a multiple of it up to depth=128 for each, "
+		"got '3'", "null", "size=1M", "queues=2", "reactors=3");
+	REFUSES("reactors: expected at most queues=1, or a multiple of it up to depth=2 for each, "
+		"got '3'", "null", "size=1M", "depth=2", "reactors=3");
+	REFUSES("reactors: expected at most queues=1 with batch=yes, which fetches for a whole queue, "
+		"got '2'", "null", "size=1M", "reactors=2", "batch=yes");
 	REFUSES("batch: expected no with link=yes, as a batch is committed as a whole, got 'yes'",
 		"null", "size=1M", "batch=yes", "link=yes");
 	REFUSES("batch: expected no with data=get-data, which the driver does not have in batch "
