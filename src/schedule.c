@@ -15,6 +15,8 @@
 
 /* The shortest that the kernel takes (__setparam_fair() of kernel/sched/fair.c). */
 #define SHORT_NS 100000u
+/* A request may take so many of them. */
+#define SLICES_FOR_ONE 4
 /* A look at fewer would be a guess. */
 #define REQUESTS_TO_LOOK_AT 32
 /* The usual is tried in one of so many looks, which takes little from the gain. */
@@ -119,9 +121,9 @@ enum schedule_way schedule_next(struct schedule *schedule, const struct schedule
 			return SCHEDULE_USUAL;
 		return schedule->looks < LOOKS_BETWEEN_TRIALS ? SCHEDULE_EAGER : SCHEDULE_USUAL;
 	}
-	/* A slice that ends in the middle of a request would only cost a switch. */
+	/* Slices that end in the middle of a request only cost switches. */
 	if (schedule->has_slice && asleep >= came->requests - came->requests / 8 &&
-	    came->ran <= came->requests * SHORT_NS)
+	    came->ran <= came->requests * SLICES_FOR_ONE * SHORT_NS)
 		return SCHEDULE_EAGER;
 	if (schedule->way == SCHEDULE_PATIENT)
 		return stay_patient(schedule, came);
