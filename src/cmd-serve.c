@@ -193,7 +193,8 @@ static rlim_t files_needed(const struct serve *serve)
 
 		files += FILES_PER_DEVICE;
 		if (!serve->config.reactors)
-			files += FILES_PER_REACTOR * device->queues;
+			files += FILES_PER_REACTOR *
+				 (device->reactors ? device->reactors : device->queues);
 	}
 	return files;
 }

@@ -171,11 +171,9 @@ static enum data_mode choose_data(const struct ublkd_target *target, uint64_t fe
 	return fits || !data_mode_offered(pooled, features) ? DATA_COPY : pooled;
 }
 
-unsigned plan_shares(const struct device_config *config, unsigned queues)
+unsigned plan_shares(const struct device_config *config)
 {
-	uint64_t shares = config->reactors / queues;
-
-	return (unsigned)MAX(MIN(shares, config->depth), 1u);
+	return (unsigned)MAX(config->reactors / config->queues, 1u);
 }
 
 static int plan_pool(struct device_plan *plan, const struct device_config *config,
@@ -219,7 +217,7 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 			    "(Linux 7.0), got 'yes'");
 		return EXIT_KERNEL;
 	}
-	if (config->reactors > config->queues)
+	if (plan_shares(config) > 1)
 		plan->features |= UBLK_F_PER_IO_DAEMON;
 	if (plan->features & UBLK_F_PER_IO_DAEMON & ~features) {
 		ublkd_error("reactors: expected at most queues=%" PRIu64 ", as this kernel's driver "
@@ -243,7 +241,7 @@ static int plan_data(struct device_plan *plan, const struct device_config *confi
 		return EXIT_DONE;
 	}
 	if (data_mode_pooled(plan->data))
-		return plan_pool(plan, config, budget, queues * plan_shares(config, queues));
+		return plan_pool(plan, config, budget, queues * plan_shares(config));
 	plan->buffer_bytes = full;
 	format_size(max_io, config->max_io);
 	format_size(total, full);

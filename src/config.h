@@ -68,8 +68,11 @@ bool data_mode_offered(enum data_mode mode, uint64_t features);
 int plan_device(struct device_plan *plan, const struct device_config *config,
 		const struct ublkd_target *target, uint64_t features, unsigned queues);
 
-/* Into how many shares each queue is split, for more reactors than queues. */
-unsigned plan_shares(const struct device_config *config, unsigned queues);
+/*
+ * Into how many shares each queue is split: by what was asked, also where the
+ * kernel gives fewer queues.
+ */
+unsigned plan_shares(const struct device_config *config);
 
 /* The driver's parameters for the plan. */
 void plan_params(struct ublk_params *params, const struct device_plan *plan,

@@ -382,7 +382,7 @@ static void queue_ended(struct queue *queue)
 /* Queues, with whom the reactors talk about each. */
 static int make_queues(struct device *device)
 {
-	unsigned shares = plan_shares(device->config, device->info.nr_hw_queues);
+	unsigned shares = plan_shares(device->config);
 
 	device->queues = calloc(device->info.nr_hw_queues * shares, sizeof(*device->queues));
 	if (!device->queues)

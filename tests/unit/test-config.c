@@ -398,6 +398,34 @@ static void batch_mode_is_the_drivers(void **state)
 	assert_int_equal(plan.features, REGISTER | AUTO_REGISTER | batch);
 }
 
+/* By what was asked, also where the kernel gives fewer queues. */
+static void more_reactors_than_queues_share_each(void **state)
+{
+	const uint64_t all = ~UINT64_C(0);
+
+	(void)state;
+	config.queues = 2;
+	for (config.reactors = 0; config.reactors <= 2; config.reactors++) {
+		assert_int_equal(plan_shares(&config), 1);
+		assert_int_equal(make_plan(all, 1), EXIT_DONE);
+		assert_false(plan.features & UBLK_F_PER_IO_DAEMON);
+	}
+	config.reactors = 6;
+	assert_int_equal(plan_shares(&config), 3);
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_true(plan.features & UBLK_F_PER_IO_DAEMON);
+	assert_int_equal(make_plan(all & ~UBLK_F_PER_IO_DAEMON, 2), EXIT_KERNEL);
+	assert_contains(said, "reactors: expected at most queues=2, as this kernel's driver wants one "
+			      "thread");
+	/* Each share has a pool of its own. */
+	config.data = DATA_USER_COPY;
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 48 * MIB;
+	assert_int_equal(make_plan(all, 2), EXIT_DONE);
+	assert_int_equal(plan.pool, 8);
+}
+
 /* It has no get-data. */
 static void in_batch_mode_a_pool_is_shared_by_user_copy(void **state)
 {
@@ -596,6 +624,7 @@ int main(void)
 		TEST(a_backend_that_must_see_the_data_refuses_zero_copy),
 		TEST(user_copy_shares_a_pool),
 		TEST(batch_mode_is_the_drivers),
+		TEST(more_reactors_than_queues_share_each),
 		TEST(in_batch_mode_a_pool_is_shared_by_user_copy),
 		TEST(the_basic_parameters_follow_the_plan),
 		TEST(hints_that_are_no_powers_of_two_are_left_out),
