@@ -149,11 +149,7 @@ static struct io_uring_sqe *queue_command(struct batch *batch, uint32_t op,
 	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
 
 	batch->in_ring++;
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->flags = queue->sqe_flags;
-	sqe->fd = queue->char_file;
-	sqe->cmd_op = op;
-	sqe->user_data = dispatch_to_batch(whose);
+	queue_fill_command(queue, sqe, op, dispatch_to_batch(whose));
 	cmd->q_id = queue->id;
 	return sqe;
 }

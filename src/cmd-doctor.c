@@ -133,11 +133,10 @@ static void doctor_help(void)
 {
 	printf("\nOptions:\n");
 	options_print(stdout, doctor_options, "--");
-	printf("\nThe exit status is %d if nothing worse than a note was found, %d with a "
-	       "warning, %d with\n"
-	       "a problem and %d if the driver does not answer. Nothing is changed. Run it as the "
-	       "user\n"
-	       "and in the place (unit, container) that the devices are to be served in.\n",
+	printf("\nThe exit status is %d if nothing worse than a note was found, %d with a warning,\n"
+	       "%d with a problem and %d if the driver does not answer. Nothing is changed. Run it\n"
+	       "as the user and in the place (unit, container) that the devices are to be served\n"
+	       "in.\n",
 	       EXIT_DONE, EXIT_RUNTIME, EXIT_KERNEL, EXIT_TIMEOUT);
 }
 

@@ -270,8 +270,7 @@ static void judge_ublks_max(struct doctor *doctor, const char *value, const char
 			    doctor->devices[i].info.flags & UBLK_F_UNPRIVILEGED_DEV;
 	if (parse_uint(value, &most) || (others ? of_users : count) < most) {
 		found(doctor, DOCTOR_OK, "ublks_max is %s (%s); there are %u devices, %u of them "
-		      "of "
-		      "ordinary users", value, *meaning ? meaning : "meaning not known", count,
+		      "of ordinary users", value, *meaning ? meaning : "meaning not known", count,
 		      of_users);
 		return;
 	}
@@ -404,8 +403,7 @@ static void check_features(struct doctor *doctor)
 		return;
 	}
 	found(doctor, zero_copy ? DOCTOR_OK : DOCTOR_NOTE, "%u of %u known features (ublkd "
-	      "features "
-	      "lists them); data modes %s", offered, known, modes);
+	      "features lists them); data modes %s", offered, known, modes);
 	if (!zero_copy)
 		expected(doctor, "zero copy, for less work per request (Linux 6.15; better 6.16)");
 }
@@ -489,8 +487,7 @@ static void check_io_uring(struct doctor *doctor)
 	read_number(doctor, "/proc/sys/kernel/io_uring_disabled", &disabled);
 	if (disabled)
 		found(doctor, DOCTOR_OK, "ring modes %s; kernel.io_uring_disabled is %" PRIu64 ", "
-		      "and "
-		      "this process is allowed to", modes, disabled);
+		      "and this process is allowed to", modes, disabled);
 	else
 		found(doctor, DOCTOR_OK, "ring modes %s", modes);
 }
@@ -527,8 +524,7 @@ static void check_memlock(struct doctor *doctor)
 		return;
 	}
 	found(doctor, DOCTOR_WARNING, "%s of memory may be locked (RLIMIT_MEMLOCK), and there is "
-	      "no "
-	      "CAP_IPC_LOCK", limit);
+	      "no CAP_IPC_LOCK", limit);
 	expected(doctor, "%s for each queue with the presets in copy mode (depth × "
 		 "max-io)", needed);
 	remedy(doctor, "run ublkd as root, or: ulimit -l %" PRIu64 "; in a unit: "
@@ -565,8 +561,7 @@ static void check_files(struct doctor *doctor)
 			 "%d for %d devices", FILES_PER_PROCESS, (int)FILES_PER_DEVICE,
 			 FILES_PER_REACTOR, (int)FILES_OF_DEVICES(FEW_DEVICES), FEW_DEVICES);
 		remedy(doctor, "ulimit -n 65536 (as root); in a unit: LimitNOFILE=65536; for "
-		       "users: "
-		       "'nofile' in /etc/security/limits.conf");
+		       "users: 'nofile' in /etc/security/limits.conf");
 	}
 }
 
@@ -584,8 +579,7 @@ static void check_privileges(struct doctor *doctor)
 	}
 	if (!resource) {
 		found(doctor, DOCTOR_WARNING, "no CAP_SYS_RESOURCE, so no IO_FLUSHER: when memory "
-		      "is "
-		      "short, the server may wait for its own device");
+		      "is short, the server may wait for its own device");
 		expected(doctor, "CAP_SYS_RESOURCE (prctl(2), PR_SET_IO_FLUSHER)");
 		remedy(doctor, "run ublkd as root; in a unit: "
 		       "CapabilityBoundingSet= with CAP_SYS_RESOURCE");
@@ -611,8 +605,7 @@ static void check_liburing(struct doctor *doctor)
 	if (!parse_version(doctor->liburing, &running) || !parse_version(LIBURING_VERSION,
 									 &built)) {
 		found(doctor, DOCTOR_OK, "built with " LIBURING_VERSION "; the one that runs does "
-		      "not "
-		      "say its version");
+		      "not say its version");
 	} else if (running < built) {
 		found(doctor, DOCTOR_WARNING, "%s runs, and ublkd was built with " LIBURING_VERSION,
 		      doctor->liburing);
@@ -652,16 +645,14 @@ static void check_nodes(struct doctor *doctor)
 		      udev ? ", and udev runs" : "; no udev runs");
 	} else if (udev) {
 		found(doctor, DOCTOR_NOTE, "/dev is a file system of type %s; a udev runs, which "
-		      "may "
-		      "make the nodes", type);
+		      "may make the nodes", type);
 		expected(doctor, "devtmpfs at /dev");
 	} else {
 		found(doctor, DOCTOR_WARNING, "/dev is a file system of type %s and no udev runs: "
 		      "nobody makes the nodes of devices", type);
 		expected(doctor, "devtmpfs at /dev, or a udev (" UDEV_CONTROL ")");
 		remedy(doctor, "run ublkd outside of the container, or with its /dev: docker, "
-		       "podman: "
-		       "--privileged -v /dev:/dev; else: mount -t devtmpfs devtmpfs /dev");
+		       "podman: --privileged -v /dev:/dev; else: mount -t devtmpfs devtmpfs /dev");
 	}
 }
 
@@ -728,8 +719,7 @@ static void check_mount_namespace(struct doctor *doctor)
 		return;
 	}
 	found(doctor, DOCTOR_WARNING, "not that of process 1, and mounts and unmounts of the "
-	      "system "
-	      "do not reach its %s%s%s", root_receives ? "" : "/",
+	      "system do not reach its %s%s%s", root_receives ? "" : "/",
 	      root_receives || dev_receives ? "" : " and ", dev_receives ? "" : "/dev");
 	expected(doctor, "process 1's, or one that follows it: what is mounted at the start of a "
 		 "server would stay in use until its end");
@@ -809,15 +799,13 @@ static bool judge_device(struct doctor *doctor, const struct doctor_device *devi
 		      device->id, state_name(info->state));
 		expected(doctor, "a process that serves it");
 		remedy(doctor, "none needed to use ublkd: the next start of 'ublkd run' or 'ublkd "
-		       "serve' "
-		       "removes it, once nobody has it open");
+		       "serve' removes it, once nobody has it open");
 		return true;
 	}
 	/* Without the right to look we cannot know. */
 	if (!have(doctor, CAP_SYS_PTRACE)) {
 		found(doctor, DOCTOR_NOTE, "device %u (%s) is of another program; whether that "
-		      "lives "
-		      "may not be seen", device->id, state_name(info->state));
+		      "lives may not be seen", device->id, state_name(info->state));
 		return true;
 	}
 	found(doctor, DOCTOR_WARNING, "device %u (%s) is of another program, and no process has it "
@@ -825,8 +813,7 @@ static bool judge_device(struct doctor *doctor, const struct doctor_device *devi
 	      info->state == UBLK_S_DEV_QUIESCED ? ": its I/O waits for a new server" : "");
 	expected(doctor, "a process that serves it");
 	remedy(doctor, "ublkd leaves it alone: let the program that made it recover or delete it, "
-	       "such "
-	       "as: ublk del -n %u (ublksrv), rublk del -n %u", device->id, device->id);
+	       "such as: ublk del -n %u (ublksrv), rublk del -n %u", device->id, device->id);
 	return true;
 }
 
@@ -949,9 +936,8 @@ static void check_kernel_log(struct doctor *doctor)
 		found(doctor, DOCTOR_OK, "no fault of the driver is in it");
 		return;
 	}
-	found(doctor, DOCTOR_WARNING, "%u faults in which the driver was, the last: "
-	      "%s", search.count,
-	      search.last);
+	found(doctor, DOCTOR_WARNING, "%u faults in which the driver was, the last: %s",
+	      search.count, search.last);
 	expected(doctor, "none: after one, commands and devices may hang");
 	remedy(doctor, "read it (dmesg), reboot, and try the latest kernel of the series");
 }

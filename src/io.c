@@ -115,11 +115,7 @@ static void fill_command(struct io_uring_sqe *sqe, struct io *io, uint32_t comma
 	struct queue *queue = io->queue;
 	struct ublk_io_cmd *cmd = (void *)sqe->cmd;
 
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->flags = queue->sqe_flags;
-	sqe->fd = queue->char_file;
-	sqe->cmd_op = command;
-	sqe->user_data = dispatch_to_io(io);
+	queue_fill_command(queue, sqe, command, dispatch_to_io(io));
 	cmd->q_id = queue->id;
 	cmd->tag = io->pub.tag;
 	cmd->result = result;

@@ -8,6 +8,7 @@
 #ifndef QUEUE_H
 #define QUEUE_H
 
+#include <liburing.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -132,6 +133,17 @@ struct queue {
 /* Reactor. -errno, with *what saying what failed; nothing is left behind. */
 int queue_open(struct queue *queue, const char **what);
 void queue_close(struct queue *queue);
+
+/* A cleared SQE becomes a command to the driver, with user_data for its completion. */
+static inline void queue_fill_command(const struct queue *queue, struct io_uring_sqe *sqe,
+				      uint32_t command, uint64_t user_data)
+{
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->flags = queue->sqe_flags;
+	sqe->fd = queue->char_file;
+	sqe->cmd_op = command;
+	sqe->user_data = user_data;
+}
 
 /* The kernel's descriptor of a tag, valid while the tag is in PROCESS. */
 static inline const struct ublk_io_desc *queue_descriptor(const struct queue *queue, uint16_t tag)

@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "manual.h"
 #include "orphan.h"
 #include "util/parse.h"
 
@@ -642,25 +643,12 @@ static void the_command_line_is_checked(void **state)
 
 static void the_manual_has_every_option_and_check(void **state)
 {
-	const char *top = getenv("abs_top_srcdir");
-	_cleanup_free_ char *manual = NULL;
-	_cleanup_file_ FILE *file = NULL;
-	size_t size = 0;
-	char text[4096];
+	_cleanup_free_ char *manual = manual_read();
 
 	(void)state;
-	snprintf(text, sizeof(text), "%s/man/ublkd.8", top ? top : ".");
-	file = fopen(text, "re");
-	assert_non_null(file);
-	assert_true(getdelim(&manual, &size, 0, file) > 0);
-	for (const struct ublkd_option *o = doctor_options; o->name; o++) {
-		snprintf(text, sizeof(text), "\n.It Fl Fl %s\n", o->name);
-		if (!strstr(manual, text))
-			fail_msg("man/ublkd.8 has no '.It Fl Fl %s'", o->name);
-	}
+	assert_int_equal(manual_lacks(manual, "Fl Fl", doctor_options), 0);
 	for (const struct doctor_check *check = doctor_checks; check->name; check++) {
-		snprintf(text, sizeof(text), "\n.It Li %s\n", check->name);
-		if (!strstr(manual, text))
+		if (!manual_has(manual, "Li", check->name))
 			fail_msg("man/ublkd.8 has no '.It Li %s'", check->name);
 	}
 }

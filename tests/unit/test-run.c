@@ -9,7 +9,7 @@
 
 #include "../../src/cmd-run.c"
 
-#include <regex.h>
+#include "manual.h"
 
 /* ublkd.c's, which is the one file that is not in the library. */
 const struct command *const commands[] = { &run_command, NULL };
@@ -191,60 +191,16 @@ static void backends_are_found_by_their_names(void **state)
 
 /* ---- the manual ---------------------------------------------------------- */
 
-static char *read_manual(void)
-{
-	const char *top = getenv("abs_top_srcdir");
-	char path[4096], *text = NULL;
-	_cleanup_file_ FILE *file = NULL;
-	size_t size = 0;
-
-	snprintf(path, sizeof(path), "%s/man/ublkd.8", top ? top : ".");
-	file = fopen(path, "re");
-	if (!file)
-		fail_msg("cannot open '%s': %s", path, strerror(errno));
-	if (getdelim(&text, &size, 0, file) < 0)
-		fail_msg("'%s' is empty", path);
-	return text;
-}
-
-/* Whether the manual has an item for the name, marked up as what is typed. */
-static bool has_item(const char *manual, const char *macro, const char *name)
-{
-	char pattern[128];
-	regex_t regex;
-	bool found;
-
-	snprintf(pattern, sizeof(pattern), "^\\.It %s %s( |$)", macro, name);
-	assert_int_equal(regcomp(&regex, pattern, REG_EXTENDED | REG_NEWLINE | REG_NOSUB), 0);
-	found = !regexec(&regex, manual, 0, NULL, 0);
-	regfree(&regex);
-	return found;
-}
-
-static unsigned count_missing(const char *manual, const char *macro,
-			      const struct ublkd_option *table)
-{
-	unsigned missing = 0;
-
-	for (const struct ublkd_option *o = table; o->name; o++) {
-		if (!has_item(manual, macro, o->name)) {
-			print_error("man/ublkd.8 has no '.It %s %s'\n", macro, o->name);
-			missing++;
-		}
-	}
-	return missing;
-}
-
 static void the_manual_has_every_option(void **state)
 {
-	char *manual = read_manual();
+	char *manual = manual_read();
 	unsigned missing;
 
 	(void)state;
-	missing = count_missing(manual, "Fl Fl", run_options);
-	missing += count_missing(manual, "Cm", device_options);
+	missing = manual_lacks(manual, "Fl Fl", run_options);
+	missing += manual_lacks(manual, "Cm", device_options);
 	for (unsigned i = 0; backends[i]; i++)
-		missing += count_missing(manual, "Cm", backends[i]->options);
+		missing += manual_lacks(manual, "Cm", backends[i]->options);
 	free(manual);
 	assert_int_equal(missing, 0);
 }
@@ -255,11 +211,11 @@ static void an_item_counts_by_its_whole_name(void **state)
 				     ".It Fl Fl stats\n";
 
 	(void)state;
-	assert_false(has_item(manual, "Cm", "depth"));
-	assert_false(has_item(manual, "Cm", "speed"));
-	assert_true(has_item(manual, "Cm", "depths"));
-	assert_true(has_item(manual, "Fl Fl", "stats"));
-	assert_false(has_item(manual, "Cm", "stats"));
+	assert_false(manual_has(manual, "Cm", "depth"));
+	assert_false(manual_has(manual, "Cm", "speed"));
+	assert_true(manual_has(manual, "Cm", "depths"));
+	assert_true(manual_has(manual, "Fl Fl", "stats"));
+	assert_false(manual_has(manual, "Cm", "stats"));
 }
 
 int main(void)
