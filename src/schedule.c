@@ -19,7 +19,7 @@
 #define SLICES_FOR_ONE 4
 /* A look at fewer would be a guess. */
 #define REQUESTS_TO_LOOK_AT 32
-/* The usual is tried in one of so many looks, which takes little from the gain. */
+/* Another way is tried in one of so many looks, which takes little from the gain. */
 #define LOOKS_BETWEEN_TRIALS 40
 /* Requests at a time; with fewer, patience gains nothing. */
 #define BURST 4
@@ -89,48 +89,78 @@ static void read_delay(struct schedule *schedule, uint64_t *delay)
 		schedule_close(schedule);
 }
 
-static enum schedule_way stay_patient(struct schedule *schedule, const struct schedule_counts *came)
+static bool too_dear(const struct schedule_counts *came)
 {
-	if (schedule->delay_fd >= 0) {
-		if (came->delay <= MOST_DELAY * came->ran) {
-			schedule->strikes = 0;
-			return SCHEDULE_PATIENT;
-		}
-		if (++schedule->strikes < STRIKES)
-			return SCHEDULE_PATIENT;
-	}
+	return came->delay > MOST_DELAY * came->ran;
+}
+
+static void pause_patience(struct schedule *schedule)
+{
 	/* If it was right for longer than the last pause, it was worth it. */
 	if (schedule->looks > schedule->last_pause)
 		schedule->last_pause = 0;
 	schedule->last_pause = MIN(MAX(2 * schedule->last_pause, LEAST_PAUSE), MOST_PAUSE);
 	schedule->pause = schedule->last_pause;
 	schedule->strikes = 0;
-	return SCHEDULE_USUAL;
+}
+
+static bool stays_patient(struct schedule *schedule, const struct schedule_counts *came)
+{
+	if (schedule->delay_fd < 0)
+		return false;
+	/* What was tried without a sign of bursts has to make them. */
+	if (schedule->looks == 1 && came->requests < BURST * came->arrivals)
+		return false;
+	schedule->strikes = too_dear(came) ? schedule->strikes + 1 : 0;
+	return schedule->strikes < STRIKES;
+}
+
+/* Each finds the thread asleep. Slices that end in the middle of a request would only cost switches. */
+static bool one_by_one(const struct schedule *schedule, const struct schedule_counts *came,
+		       uint64_t asleep)
+{
+	return schedule->has_slice && asleep >= came->requests - came->requests / 8 &&
+	       came->ran <= came->requests * SLICES_FOR_ONE * SHORT_NS;
 }
 
 enum schedule_way schedule_next(struct schedule *schedule, const struct schedule_counts *came)
 {
 	/* It also sleeps until a backing's I/O is done, and requests come without a sleep. */
 	uint64_t asleep = MIN(came->sleeps, came->arrivals);
+	enum schedule_way trial = SCHEDULE_USUAL;
+	bool may_be_patient;
 
 	schedule->looks++;
 	if (schedule->pause)
 		schedule->pause--;
-	if (schedule->way == SCHEDULE_EAGER) {
+	may_be_patient = schedule->delay_fd >= 0 && !schedule->pause;
+	/* Where the thread is quick, the first of many requests is done before the client makes the next. */
+	if (may_be_patient && schedule->looks >= LOOKS_BETWEEN_TRIALS)
+		trial = SCHEDULE_PATIENT;
+	switch (schedule->way) {
+	case SCHEDULE_EAGER:
 		/* Not even the short slice keeps them apart. */
 		if (asleep < came->requests - came->requests / 64)
 			return SCHEDULE_USUAL;
-		return schedule->looks < LOOKS_BETWEEN_TRIALS ? SCHEDULE_EAGER : SCHEDULE_USUAL;
-	}
-	/* Slices that end in the middle of a request only cost switches. */
-	if (schedule->has_slice && asleep >= came->requests - came->requests / 8 &&
-	    came->ran <= came->requests * SLICES_FOR_ONE * SHORT_NS)
-		return SCHEDULE_EAGER;
-	if (schedule->way == SCHEDULE_PATIENT)
-		return stay_patient(schedule, came);
-	if (schedule->delay_fd < 0 || schedule->pause || came->requests < BURST * came->arrivals)
+		return schedule->looks < LOOKS_BETWEEN_TRIALS ? SCHEDULE_EAGER : trial;
+	case SCHEDULE_PATIENT:
+		if (one_by_one(schedule, came, asleep)) {
+			if (too_dear(came))
+				pause_patience(schedule);
+			return SCHEDULE_EAGER;
+		}
+		if (stays_patient(schedule, came))
+			return SCHEDULE_PATIENT;
+		pause_patience(schedule);
 		return SCHEDULE_USUAL;
-	return SCHEDULE_PATIENT;
+	case SCHEDULE_USUAL:
+		break;
+	}
+	if (one_by_one(schedule, came, asleep))
+		return SCHEDULE_EAGER;
+	if (may_be_patient && came->requests >= BURST * came->arrivals)
+		return SCHEDULE_PATIENT;
+	return trial;
 }
 
 static uint64_t nanoseconds(const struct timeval *time)

@@ -13,15 +13,18 @@
  * PATIENT  Under SCHED_BATCH a thread that wakes waits until the one that runs
  *          sleeps or has had its time. Where requests come in bursts, all of
  *          one are there when the thread gets the CPU: at depth 16 and more
- *          that is 4 % of what each costs. But beside a program that does not
- *          sleep the thread waits for a tick, and a client that computes while
- *          it has requests under way has them begun only when it sleeps.
+ *          that is 4 % of what each costs on a fast disk, and 40 % where there
+ *          is none. But beside a program that does not sleep the thread waits
+ *          for a tick, and a client that computes while it has requests under
+ *          way has them begun only when it sleeps.
  * USUAL    Neither.
  *
  * The first fits while each request finds the thread asleep. That shows only
- * without it, as with it nearly all do; so the usual is tried again from time
- * to time. The second fits while the thread waits for a CPU hardly longer than
- * it has one; where it did not, it is tried again later and later.
+ * without it, as with it nearly all do; and where the thread is quick, even
+ * without it the first of many is done before the client makes the next. So
+ * patience is tried from time to time: if it makes bursts, there were many.
+ * The second fits while the thread does not wait for a CPU for much longer than
+ * it has one; where it did, it is tried again later and later.
  *
  * Workers that the kernel makes for the thread's ring meanwhile (io-wq) keep
  * what they were made with.

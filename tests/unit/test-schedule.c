@@ -62,7 +62,7 @@ static void a_few_that_come_together_end_the_eager_way(void **state)
 }
 
 /* The short slice keeps apart what would come together without it. */
-static void the_usual_way_is_tried_again(void **state)
+static void another_way_is_tried_again(void **state)
 {
 	struct schedule schedule = able();
 	unsigned looks = 0;
@@ -72,7 +72,13 @@ static void the_usual_way_is_tried_again(void **state)
 	while (look(&schedule, LOOK, LOOK, 0) == SCHEDULE_EAGER)
 		assert_true(++looks < 100);
 	assert_true(looks > 20);
-	assert_int_equal(look(&schedule, LOOK, LOOK / 2, 0), SCHEDULE_USUAL);
+	assert_int_equal(schedule.way, SCHEDULE_PATIENT);
+	schedule.way = SCHEDULE_EAGER;
+	schedule.delay_fd = -1;
+	assert_int_equal(look(&schedule, LOOK, LOOK, 0), SCHEDULE_EAGER);
+	while (look(&schedule, LOOK, LOOK, 0) == SCHEDULE_EAGER)
+		;
+	assert_int_equal(schedule.way, SCHEDULE_USUAL);
 }
 
 static void sleeps_for_a_backing_do_not_make_it_eager(void **state)
@@ -151,6 +157,56 @@ static void nobody_is_patient_without_knowing_what_it_costs(void **state)
 	assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_USUAL);
 	for (unsigned i = 0; i < 100; i++)
 		assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_USUAL);
+}
+
+/* A quick thread has each of many requests done before the client makes the next. */
+static void patience_is_tried_where_no_bursts_show(void **state)
+{
+	struct schedule schedule = able();
+	unsigned looks = 0;
+
+	(void)state;
+	while (look(&schedule, LOOK, LOOK / 2, 0) != SCHEDULE_PATIENT)
+		assert_true(++looks < 100);
+	assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_PATIENT);
+	/* Later on one without bursts does not end it. */
+	assert_int_equal(look(&schedule, LOOK, LOOK / 2, 0), SCHEDULE_PATIENT);
+	assert_int_equal(look(&schedule, LOOK, LOOK, 0), SCHEDULE_EAGER);
+	looks = 0;
+	while (look(&schedule, LOOK, LOOK, 0) == SCHEDULE_EAGER)
+		assert_true(++looks < 100);
+	assert_int_equal(schedule.way, SCHEDULE_PATIENT);
+}
+
+static void patience_that_makes_no_bursts_ends_at_once(void **state)
+{
+	struct schedule schedule = able();
+	unsigned looks = 0;
+
+	(void)state;
+	while (look(&schedule, LOOK, LOOK / 2, 0) != SCHEDULE_PATIENT)
+		assert_true(++looks < 100);
+	assert_int_equal(look(&schedule, LOOK, LOOK / 2, 0), SCHEDULE_USUAL);
+	assert_true(schedule.pause > 0);
+}
+
+/* Beside a program that does not sleep a trial takes a tick for each request. */
+static void a_dear_trial_between_single_requests_comes_back_later_and_later(void **state)
+{
+	struct schedule schedule = able();
+	unsigned looks, before = 0;
+
+	(void)state;
+	assert_int_equal(look(&schedule, LOOK, LOOK, 0), SCHEDULE_EAGER);
+	for (unsigned i = 0; i < 10; i++) {
+		looks = 0;
+		while (look(&schedule, LOOK, LOOK, LOOK * 4000000) != SCHEDULE_PATIENT)
+			assert_true(++looks < 10000);
+		assert_int_equal(look(&schedule, LOOK, LOOK, LOOK * 4000000), SCHEDULE_EAGER);
+		assert_true(looks >= before);
+		before = looks;
+	}
+	assert_true(before > 1000);
 }
 
 /* ---- on this thread ------------------------------------------------------ */
@@ -253,11 +309,14 @@ int main(void)
 		cmocka_unit_test(requests_that_come_one_by_one_make_it_eager),
 		cmocka_unit_test(requests_that_come_in_pairs_leave_it_as_it_is),
 		cmocka_unit_test(a_few_that_come_together_end_the_eager_way),
-		cmocka_unit_test(the_usual_way_is_tried_again),
+		cmocka_unit_test(another_way_is_tried_again),
 		cmocka_unit_test(sleeps_for_a_backing_do_not_make_it_eager),
 		cmocka_unit_test(long_requests_do_not_make_it_eager),
 		cmocka_unit_test(bursts_make_it_patient),
 		cmocka_unit_test(patience_that_costs_time_ends_and_comes_back_later_and_later),
+		cmocka_unit_test(patience_is_tried_where_no_bursts_show),
+		cmocka_unit_test(patience_that_makes_no_bursts_ends_at_once),
+		cmocka_unit_test(a_dear_trial_between_single_requests_comes_back_later_and_later),
 		cmocka_unit_test(nobody_is_patient_without_knowing_what_it_costs),
 		cmocka_unit_test(the_thread_gets_a_slice_and_gives_it_back),
 		cmocka_unit_test(the_thread_gets_a_policy_and_gives_it_back),
