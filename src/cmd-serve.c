@@ -128,8 +128,8 @@ static void on_settled(struct host *host)
 		return;
 	out = open_memstream(&lines, &size);
 	for (unsigned i = 0; out && i < host->count; i++) {
-		if (host->devices[i].state == HOSTED_LIVE)
-			print_line(out, &host->devices[i]);
+		if (host->devices[i]->state == HOSTED_LIVE)
+			print_line(out, host->devices[i]);
 	}
 	if (!out || fclose(out) || !lines) {
 		ublkd_error("no memory for the list of devices");
@@ -163,16 +163,6 @@ static int make_host(struct serve *serve)
 {
 	struct host *host = &serve->host;
 
-	host->devices = calloc(serve->conf.count, sizeof(*host->devices));
-	if (!host->devices) {
-		ublkd_error("no memory");
-		return EXIT_RUNTIME;
-	}
-	host->count = serve->conf.count;
-	for (unsigned i = 0; i < host->count; i++) {
-		host->devices[i].name = serve->conf.devices[i]->name;
-		host->devices[i].spec = &serve->conf.devices[i]->spec;
-	}
 	host->loop = serve->loop;
 	host->ctrl = &serve->ctrl;
 	host->pool = &serve->pool;
@@ -181,6 +171,12 @@ static int make_host(struct serve *serve)
 	host->on_settled = on_settled;
 	host->on_gone = on_gone;
 	host->owner = serve;
+	for (unsigned i = 0; i < serve->conf.count; i++) {
+		const struct conf_device *device = serve->conf.devices[i];
+
+		if (!host_add(host, device->name, &device->spec))
+			return EXIT_RUNTIME;
+	}
 	return EXIT_DONE;
 }
 
@@ -225,7 +221,7 @@ static int serve_all(struct serve *serve)
 			_exit(EXIT_TIMEOUT);
 	}
 	pool_close(&serve->pool);
-	free(serve->host.devices);
+	host_free(&serve->host);
 	ctrl_close(&serve->ctrl);
 	return status;
 }

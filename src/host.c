@@ -131,9 +131,9 @@ static void go_on(struct host *host)
 	if (!host->hunted)
 		return;
 	while (!host->stopped && host->next < host->count && host->starting < MOST_STARTING)
-		start(&host->devices[host->next++]);
+		start(host->devices[host->next++]);
 	while (host->stopped && host->next < host->count && host->stopping < MOST_STOPPING)
-		stop(&host->devices[host->next++]);
+		stop(host->devices[host->next++]);
 	settle(host);
 	if (host->gone == host->count && host->on_gone) {
 		void (*last)(struct host *host, int status) = host->on_gone;
@@ -151,12 +151,33 @@ static void hunted(struct orphan_hunt *hunt)
 	go_on(host);
 }
 
+struct hosted *host_add(struct host *host, const char *name, const struct spec *spec)
+{
+	struct hosted **more = realloc(host->devices, (host->count + 1) * sizeof(struct hosted *));
+	struct hosted *hosted = more ? calloc(1, sizeof(*hosted)) : NULL;
+
+	if (more)
+		host->devices = more;
+	if (!hosted) {
+		ublkd_error("no memory");
+		return NULL;
+	}
+	*hosted = (struct hosted){ .name = name, .spec = spec, .host = host };
+	host->devices[host->count++] = hosted;
+	return hosted;
+}
+
+void host_free(struct host *host)
+{
+	for (unsigned i = 0; i < host->count; i++)
+		free(host->devices[i]);
+	free(host->devices);
+	host->devices = NULL;
+	host->count = 0;
+}
+
 void host_start(struct host *host)
 {
-	for (unsigned i = 0; i < host->count; i++) {
-		host->devices[i].host = host;
-		host->devices[i].state = HOSTED_WAITS;
-	}
 	/* Once for all of them. */
 	host->hunt = (struct orphan_hunt){ .wanted = UBLK_DEV_ID_ANY, .done = hunted };
 	orphan_hunt(&host->hunt, host->ctrl);
@@ -167,8 +188,8 @@ void host_stop(struct host *host, bool drain)
 	if (drain && !host->draining) {
 		host->draining = true;
 		for (unsigned i = 0; i < host->count; i++) {
-			if (host->devices[i].state == HOSTED_STOPS)
-				device_stop(&host->devices[i].device, true);
+			if (host->devices[i]->state == HOSTED_STOPS)
+				device_stop(&host->devices[i]->device, true);
 		}
 	}
 	if (host->stopped)
@@ -181,7 +202,7 @@ void host_stop(struct host *host, bool drain)
 void host_log_stats(struct host *host)
 {
 	for (unsigned i = 0; i < host->count; i++) {
-		if (host->devices[i].state == HOSTED_LIVE || host->devices[i].state == HOSTED_STOPS)
-			device_log_stats(&host->devices[i].device);
+		if (host->devices[i]->state == HOSTED_LIVE || host->devices[i]->state == HOSTED_STOPS)
+			device_log_stats(&host->devices[i]->device);
 	}
 }

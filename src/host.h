@@ -20,7 +20,7 @@ enum hosted_state {
 };
 
 struct hosted {
-	/* Set by the caller, constant while the host has it. */
+	/* The caller's, who keeps them while the host has it. */
 	const char *name;
 	const struct spec *spec;
 
@@ -36,8 +36,6 @@ struct host {
 	struct ev_loop *loop;
 	struct ctrl *ctrl;
 	struct pool *pool;
-	struct hosted *devices;
-	unsigned count;
 	bool stats; /* log the counters of a device that goes */
 	/* A device is usable: device.node.path is its name. */
 	void (*on_live)(struct hosted *hosted);
@@ -50,6 +48,8 @@ struct host {
 	void (*on_gone)(struct host *host, int status);
 	void *owner;
 
+	struct hosted **devices; /* host.c's from here on; others may read them */
+	unsigned count;
 	struct orphan_hunt hunt;
 	unsigned next;               /* to start, and later to stop */
 	unsigned starting, stopping, gone;
@@ -57,10 +57,14 @@ struct host {
 	int status;
 };
 
+/* One device more, which is started in its turn; NULL after an error text. */
+struct hosted *host_add(struct host *host, const char *name, const struct spec *spec);
 void host_start(struct host *host);
 /* Stops all. drain: see device_stop(); may be asked for later than the stop. */
 void host_stop(struct host *host, bool drain);
 /* Logs the counters of all. */
 void host_log_stats(struct host *host);
+/* When all are gone; in the case of EXIT_TIMEOUT not to be called. */
+void host_free(struct host *host);
 
 #endif
