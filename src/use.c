@@ -137,6 +137,37 @@ static bool has_holder(const char *root, const char *name, char holder[256])
 	return found;
 }
 
+/* A loop device holds what it stands on open like any program, and is no holder of it. */
+static bool has_loop(const char *root, const char *name, char loop[256])
+{
+	_cleanup_free_ char *line = NULL;
+	char path[1024];
+	struct dirent *entry;
+	size_t size = 0;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/sys/block", root);
+	dir = opendir(path);
+	while (dir && !found && (entry = readdir(dir))) {
+		_cleanup_file_ FILE *file = NULL;
+
+		if (strncmp(entry->d_name, "loop", 4))
+			continue;
+		snprintf(path, sizeof(path), "%s/sys/block/%.255s/loop/backing_file", root,
+			 entry->d_name);
+		file = fopen(path, "re");
+		if (!file || getline(&line, &size, file) <= 0)
+			continue;
+		line[strcspn(line, "\n")] = 0;
+		found = is_path_of(line, name);
+		snprintf(loop, 256, "%s", entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 bool use_find(const char *root, const char *name, char *text, size_t size)
 {
 	char what[1024];
@@ -145,7 +176,7 @@ bool use_find(const char *root, const char *name, char *text, size_t size)
 		snprintf(text, size, "mounted at %s", what);
 	else if (is_swap(root, name))
 		snprintf(text, size, "used for swap");
-	else if (has_holder(root, name, what))
+	else if (has_holder(root, name, what) || has_loop(root, name, what))
 		snprintf(text, size, "held by %s", what);
 	else
 		return false;

@@ -79,6 +79,9 @@ static void what_stands_on_it_is_found(void **state)
 	make_folders("sys/block/ublkb7/ublkb7p1/holders/md1");
 	make_folders("sys/block/ublkb8/holders");
 	make_folders("sys/block/ublkb8/queue/holders/md1");
+	put("sys/block/loop3/loop", "backing_file", "/dev/ublkb9\n");
+	make_folders("sys/block/loop4");
+	assert_string_equal(use_of("ublkb9"), "held by loop3");
 	assert_string_equal(use_of("ublkb6"), "held by dm-0");
 	assert_string_equal(use_of("ublkb7"), "held by md1");
 	assert_string_equal(use_of("ublkb8"), "");
