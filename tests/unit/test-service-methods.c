@@ -172,7 +172,7 @@ static void a_device_that_waits_is_listed_and_left_alone(void **state)
 static void what_was_set_is_shown(void **state)
 {
 	const char *answer;
-	json_t *shown, *config;
+	json_t *whole, *shown, *config;
 
 	(void)state;
 	answer_to(ADD(""));
@@ -181,7 +181,8 @@ static void what_was_set_is_shown(void **state)
 	manager_live(&manager, host.devices[0]);
 	answer_to("{\"method\":\"io.ublkd.List\",\"oneway\":true}");
 	answer = answer_to("{\"method\":\"io.ublkd.Show\",\"parameters\":{\"device\":\"null-1\"}}");
-	shown = json_object_get(json_loads(answer, 0, NULL), "parameters");
+	whole = json_loads(answer, 0, NULL);
+	shown = json_object_get(whole, "parameters");
 	assert_non_null(shown);
 	config = json_object_get(shown, "config");
 	assert_string_equal(json_string_value(json_object_get(config, "size")), "1M");
@@ -192,6 +193,7 @@ static void what_was_set_is_shown(void **state)
 	shown = json_object_get(shown, "device");
 	assert_string_equal(json_string_value(json_object_get(shown, "backend")), "fault+null");
 	assert_string_equal(json_string_value(json_object_get(shown, "state")), "waiting");
+	json_decref(whole);
 	assert_contains(answer_to(ADD("\"name\":\"null-1\",")), "name: expected another than that");
 	assert_contains(answer_to("{\"method\":\"io.ublkd.Delete\",\"parameters\":"
 				  "{\"device\":\"null-1\"}}"), "it is not usable yet");

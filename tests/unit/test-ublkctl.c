@@ -123,6 +123,15 @@ static void an_answer_decides_the_exit_status(void **state)
 	assert_int_equal(status_for("{\"error\":7}"), EXIT_RUNTIME);
 }
 
+static void assert_value(json_t *known, const char *layers, const char *name, const char *given,
+			 const char *expected)
+{
+	json_t *value = value_of(known, layers, name, given);
+
+	assert_string_equal(json_string_value(value), expected);
+	json_decref(value);
+}
+
 static void paths_are_made_absolute(void **state)
 {
 	json_t *known = json_loads(
@@ -135,13 +144,12 @@ static void paths_are_made_absolute(void **state)
 	(void)state;
 	snprintf(expected, sizeof(expected), "%s/a.img", here);
 	assert_non_null(known);
-#define VALUE(layers, name, value) json_string_value(value_of(known, layers, name, value))
-	assert_string_equal(VALUE("file", "path", "a.img"), expected);
-	assert_string_equal(VALUE("fault+file", "path", "a.img"), expected);
-	assert_string_equal(VALUE("file", "path", "/a.img"), "/a.img");
-	assert_string_equal(VALUE("file", "owner", "a"), "a");
-	assert_string_equal(VALUE("file", "other", "a"), "a");
-	assert_string_equal(VALUE("mem", "path", "a"), "a");
+	assert_value(known, "file", "path", "a.img", expected);
+	assert_value(known, "fault+file", "path", "a.img", expected);
+	assert_value(known, "file", "path", "/a.img", "/a.img");
+	assert_value(known, "file", "owner", "a", "a");
+	assert_value(known, "file", "other", "a", "a");
+	assert_value(known, "mem", "path", "a", "a");
 	json_decref(known);
 }
 
