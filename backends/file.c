@@ -45,7 +45,7 @@ static const char *const cache_names[] = { "none", "writeback", "writethrough", 
 #define FIELD(name) offsetof(struct file_config, name)
 
 static const struct ublkd_option file_options[] = {
-	{ .name = "path", .type = UBLKD_OPT_STRING, .offset = FIELD(path), .required = true,
+	{ .name = "path", .type = UBLKD_OPT_PATH, .offset = FIELD(path), .required = true,
 	  .arg = "FILE", .help = "the regular file or block device to serve" },
 	{ .name = "create", .type = UBLKD_OPT_SIZE, .offset = FIELD(create), .min = 512,
 	  .max = INT64_MAX, .arg = "SIZE", .help = "make FILE, sparse and this long; it must not exist" },

@@ -54,7 +54,7 @@ static const char *const huge_names[] = { "no", "2M", "1G", NULL };
 static const struct ublkd_option mem_options[] = {
 	{ .name = "size", .type = UBLKD_OPT_SIZE, .offset = FIELD(size), .min = 512,
 	  .max = INT64_MAX, .arg = "SIZE", .help = "size; needed unless an existing file has one" },
-	{ .name = "path", .type = UBLKD_OPT_STRING, .offset = FIELD(path), .arg = "FILE",
+	{ .name = "path", .type = UBLKD_OPT_PATH, .offset = FIELD(path), .arg = "FILE",
 	  .help = "keep the data in this file on tmpfs, made if it does not exist" },
 	{ .name = "huge", .type = UBLKD_OPT_ENUM, .offset = FIELD(huge), .values = huge_names,
 	  .preset = "no", .arg = "SIZE", .help = "use reserved huge pages; not with path=" },

@@ -2,6 +2,7 @@
 /* ublkd serve: serves the devices that files describe, until it is told to stop. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,12 +12,15 @@
 #include "host.h"
 #include "log.h"
 #include "process.h"
+#include "service-methods.h"
 #include "util/macros.h"
+#include "util/parse.h"
 
 struct serve_config {
 	struct process_config process;
 	uint64_t reactors; /* 0: one per queue */
 	bool check;
+	char *socket, *socket_group;
 };
 
 #define FIELD(name) offsetof(struct serve_config, name)
@@ -27,6 +31,10 @@ static const struct ublkd_option serve_options[] = {
 	  .help = "threads that serve all queues of all devices; one per queue if not given" },
 	{ .name = "check", .type = UBLKD_OPT_BOOL, .offset = FIELD(check), .flag = true,
 	  .help = "only check the files" },
+	{ .name = "socket", .type = UBLKD_OPT_PATH, .offset = FIELD(socket), .arg = "PATH",
+	  .help = "let ublkctl add and delete devices at this socket; stay without a device" },
+	{ .name = "socket-group", .type = UBLKD_OPT_STRING, .offset = FIELD(socket_group),
+	  .arg = "GROUP", .help = "whose members may use the socket too" },
 	PROCESS_OPTIONS(struct serve_config, process),
 	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true,
 	  .offset = PROCESS_FIELD(struct serve_config, process, help),
@@ -44,6 +52,7 @@ struct serve {
 	struct ctrl ctrl;
 	struct pool pool;
 	struct host host;
+	struct manager manager; /* with a socket */
 	struct process process;
 	bool failed; /* we, not a device */
 	int status;
@@ -68,8 +77,9 @@ static int read_files(struct serve *serve, int argc, char **argv)
 		if (!status)
 			status = ret;
 	}
-	if (!any) {
-		ublkd_error("serve: expected files or folders that describe devices, got none");
+	if (!any && !serve->config.socket) {
+		ublkd_error("serve: expected files or folders that describe devices, or --socket, "
+			    "got none");
 		return EXIT_USAGE;
 	}
 	if (conf_check(&serve->conf))
@@ -104,6 +114,10 @@ static void on_live(struct hosted *hosted)
 {
 	struct serve *serve = hosted->host->owner;
 
+	manager_live(&serve->manager, hosted);
+	/* Who added it at run time was told. */
+	if (hosted->quiet)
+		return;
 	/* From the background, they come when the process lets go of the terminal. */
 	if (process_in_background(&serve->process))
 		return;
@@ -128,8 +142,8 @@ static void on_settled(struct host *host)
 		return;
 	out = open_memstream(&lines, &size);
 	for (unsigned i = 0; out && i < host->count; i++) {
-		if (host->devices[i].state == HOSTED_LIVE)
-			print_line(out, &host->devices[i]);
+		if (host->devices[i]->state == HOSTED_LIVE)
+			print_line(out, host->devices[i]);
 	}
 	if (!out || fclose(out) || !lines) {
 		ublkd_error("no memory for the list of devices");
@@ -138,6 +152,27 @@ static void on_settled(struct host *host)
 		return;
 	}
 	process_print(&serve->process, lines);
+}
+
+static void on_end(struct hosted *hosted)
+{
+	struct serve *serve = hosted->host->owner;
+
+	manager_ended(&serve->manager, hosted);
+}
+
+static void on_counted(struct hosted *hosted)
+{
+	struct serve *serve = hosted->host->owner;
+
+	manager_counted(&serve->manager, hosted);
+}
+
+static void on_in_use(struct hosted *hosted)
+{
+	struct serve *serve = hosted->host->owner;
+
+	manager_in_use(&serve->manager, hosted);
 }
 
 static void on_gone(struct host *host, int status)
@@ -163,33 +198,34 @@ static int make_host(struct serve *serve)
 {
 	struct host *host = &serve->host;
 
-	host->devices = calloc(serve->conf.count, sizeof(*host->devices));
-	if (!host->devices) {
-		ublkd_error("no memory");
-		return EXIT_RUNTIME;
-	}
-	host->count = serve->conf.count;
-	for (unsigned i = 0; i < host->count; i++) {
-		host->devices[i].name = serve->conf.devices[i]->name;
-		host->devices[i].spec = &serve->conf.devices[i]->spec;
-	}
 	host->loop = serve->loop;
 	host->ctrl = &serve->ctrl;
 	host->pool = &serve->pool;
 	host->stats = serve->config.process.stats;
+	host->stays = serve->config.socket;
+	host->on_end = on_end;
+	host->on_counted = on_counted;
+	host->on_in_use = on_in_use;
 	host->on_live = on_live;
 	host->on_settled = on_settled;
 	host->on_gone = on_gone;
 	host->owner = serve;
+	for (unsigned i = 0; i < serve->conf.count; i++) {
+		const struct conf_device *device = serve->conf.devices[i];
+
+		if (!host_add(host, device->name, &device->spec))
+			return EXIT_RUNTIME;
+	}
 	return EXIT_DONE;
 }
 
 static rlim_t files_needed(const struct serve *serve)
 {
-	rlim_t files = FILES_PER_PROCESS + serve->config.reactors * FILES_PER_REACTOR;
+	rlim_t files = FILES_PER_PROCESS + serve->config.reactors * FILES_PER_REACTOR +
+		       (serve->config.socket ? SERVICE_CLIENTS : 0);
 
-	for (unsigned i = 0; i < serve->conf.count; i++) {
-		const struct device_config *device = &serve->conf.devices[i]->spec.device;
+	for (unsigned i = 0; i < serve->host.count; i++) {
+		const struct device_config *device = &serve->host.devices[i]->spec->device;
 
 		files += FILES_PER_DEVICE;
 		if (!serve->config.reactors)
@@ -199,6 +235,43 @@ static rlim_t files_needed(const struct serve *serve)
 	return files;
 }
 
+/* ---- the socket -------------------------------------------------------------------- */
+
+static void on_more(struct manager *manager)
+{
+	process_need_files(files_needed(container_of(manager, struct serve, manager)));
+}
+
+static int find_group(const char *text, gid_t *gid)
+{
+	const struct group *group = text ? getgrnam(text) : NULL;
+	uint64_t number = 0;
+
+	if (text && !group && (parse_uint(text, &number) || number >= UINT32_MAX)) {
+		ublkd_error("socket-group: expected a group that exists, or its number, got '%s'",
+			    text);
+		return EXIT_USAGE;
+	}
+	*gid = !text ? (gid_t)-1 : group ? group->gr_gid : (gid_t)number;
+	return EXIT_DONE;
+}
+
+static int open_socket(struct serve *serve)
+{
+	struct service *service = &serve->manager.service;
+
+	if (!serve->config.socket)
+		return EXIT_DONE;
+	serve->manager.host = &serve->host;
+	serve->manager.on_more = on_more;
+	service->loop = serve->loop;
+	service->most_clients = SERVICE_CLIENTS;
+	service->patience = SERVICE_PATIENCE;
+	return manager_open(&serve->manager, serve->config.socket) ? EXIT_RUNTIME : EXIT_DONE;
+}
+
+/* ---- the whole --------------------------------------------------------------------- */
+
 static int serve_all(struct serve *serve)
 {
 	int status;
@@ -206,7 +279,6 @@ static int serve_all(struct serve *serve)
 	serve->loop = process_loop(&serve->process, &serve->far);
 	if (!serve->loop)
 		return EXIT_RUNTIME;
-	process_need_files(files_needed(serve));
 	if (ctrl_open(&serve->ctrl, serve->loop))
 		return EXIT_KERNEL;
 	if (pool_open(&serve->pool, serve->loop, (unsigned)serve->config.reactors)) {
@@ -214,18 +286,22 @@ static int serve_all(struct serve *serve)
 		return EXIT_RUNTIME;
 	}
 	status = make_host(serve);
+	if (!status)
+		status = open_socket(serve);
 	if (!status) {
+		process_need_files(files_needed(serve));
 		process_watch_signals(&serve->process, serve->loop);
 		host_start(&serve->host);
 		if (serve->host.on_gone)
 			ev_run(serve->loop, 0);
 		process_end(&serve->process);
 		status = serve->status;
+		manager_close(&serve->manager);
 		if (status == EXIT_TIMEOUT)
 			_exit(EXIT_TIMEOUT);
 	}
 	pool_close(&serve->pool);
-	free(serve->host.devices);
+	host_free(&serve->host);
 	ctrl_close(&serve->ctrl);
 	return status;
 }
@@ -244,6 +320,9 @@ static int serve_main(int argc, char **argv)
 		command_print_help(&serve_command);
 	} else if (!status) {
 		status = read_files(&serve, argc, argv);
+		if (!status)
+			status = find_group(serve.config.socket_group,
+					    &serve.manager.service.group);
 		if (!status && !serve.config.check) {
 			status = process_begin(&serve.process);
 			if (status < 0)
@@ -271,7 +350,7 @@ static void serve_help(void)
 
 const struct command serve_command = {
 	.name = "serve",
-	.usage = "[--OPTION…] FILE|FOLDER…",
+	.usage = "[--OPTION…] [FILE|FOLDER]…",
 	.summary = "Serve all devices that files describe, until it is told to stop.",
 	.run = serve_main,
 	.help = serve_help,

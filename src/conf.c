@@ -16,8 +16,6 @@
 
 #define SUFFIX ".conf"
 #define SECTION "device"
-/* Of a name: it stands before messages and in lines that scripts read. */
-#define MOST_NAME 64
 
 struct line {
 	unsigned number;
@@ -172,17 +170,11 @@ static struct line *take_line(struct reading *reading, const char *key)
 	return found;
 }
 
-static bool may_be_in_name(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       (c && strchr("._-", c));
-}
-
 /* The file's own name if it has none in it. */
 static void set_name(struct conf_device *device, struct reading *reading)
 {
 	const struct line *line = take_line(reading, "name");
-	const char *base = basename(reading->path), *p;
+	const char *base = basename(reading->path);
 	size_t length = strlen(base);
 
 	if (line)
@@ -195,42 +187,23 @@ static void set_name(struct conf_device *device, struct reading *reading)
 		fail(reading, EXIT_RUNTIME);
 		return;
 	}
-	for (p = device->name; may_be_in_name(*p); p++)
-		;
-	if (*p || p == device->name || p > device->name + MOST_NAME)
+	if (!spec_name_fits(device->name))
 		line_error(reading, line ? line->number : 0,
-			   "name: expected 1…%u letters, digits, '.', '_' or '-', got '%s'%s", MOST_NAME,
-			   device->name, line ? "" : ", the file's name");
-}
-
-static bool is_for_reactors(const char *key)
-{
-	static const char *const keys[] = { "reactors", "cpus", "ring", "schedule", "poll" };
-
-	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++) {
-		if (!strcmp(keys[i], key))
-			return true;
-	}
-	return false;
+			   "name: expected " SPEC_NAME_EXPECTED ", got '%s'%s", device->name, line ? "" : ", the file's name");
 }
 
 static void set_from_line(struct conf_device *device, struct reading *reading,
-			  const struct line *line, bool shared)
+			  const struct line *line)
 {
 	char where[512];
 	const char *before;
 
-	if (shared && is_for_reactors(line->key)) {
-		line_error(reading, line->number, "%s: expected none with --reactors, as the "
-			   "threads are not the device's own, got '%s'", line->key, line->value);
-		return;
-	}
 	before = log_switch(place(where, sizeof(where), reading->path, line->number));
 	fail(reading, spec_set(&device->spec, line->key, strlen(line->key), line->value));
 	log_switch(before);
 }
 
-static void describe(struct conf_device *device, struct reading *reading, bool shared)
+static void describe(struct conf_device *device, struct reading *reading)
 {
 	const struct line *backend;
 	const char *before;
@@ -248,7 +221,7 @@ static void describe(struct conf_device *device, struct reading *reading, bool s
 	log_switch(place(where, sizeof(where), reading->path, 0));
 	for (unsigned i = 0; device->spec.nr_layers && i < reading->count; i++) {
 		if (reading->lines[i].key[0])
-			set_from_line(device, reading, &reading->lines[i], shared);
+			set_from_line(device, reading, &reading->lines[i]);
 	}
 	if (!reading->status)
 		fail(reading, spec_check(&device->spec));
@@ -285,9 +258,10 @@ static int read_file(struct conf *conf, const char *path)
 		return EXIT_RUNTIME;
 	}
 	spec_init(&device->spec);
+	device->spec.shared = conf->shared;
 	read_lines(&reading);
 	if (!reading.status)
-		describe(device, &reading, conf->shared);
+		describe(device, &reading);
 	free_lines(&reading);
 	if (!reading.status)
 		fail(&reading, add(conf, device));

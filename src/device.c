@@ -19,6 +19,7 @@
 #define START_DEADLINE 60
 /* Stopping writes dirty data back, which takes as long as it takes. */
 #define STOP_REMINDER 30
+#define PROBE_DEADLINE 10
 #define QUEUE_END_DEADLINE 30
 /* Deleting waits for the last user of the disk, who may stay for days. */
 #define DELETE_PATIENCE 5
@@ -214,7 +215,7 @@ static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
 static void teardown(struct device *device)
 {
 	assert(device->stopping);
-	if (device->gone || device->command.pending)
+	if (device->gone || device->command.pending || device->hunting)
 		return; /* its end calls again */
 	if (!device->added) {
 		gone(device);
@@ -262,6 +263,9 @@ static void stop(struct device *device, bool drain)
 	if (device->watching)
 		autoclear_stop(&device->autoclear);
 	device->watching = false;
+	if (device->probing)
+		helper_abandon(&device->probe);
+	device->probing = false;
 	teardown(device);
 }
 
@@ -304,22 +308,57 @@ static void log_queue(const struct queue *queue)
 		   queue->nr_tags, s->max_in_flight, s->enters, s->cqes, s->polled);
 }
 
+static void ask_queue(struct queue *queue)
+{
+	struct device *device = queue->shape->owner;
+
+	device->uncounted += !queue->asked;
+	reactor_ask_stats(queue);
+}
+
+static void counted(struct device *device)
+{
+	device->logging = false;
+	if (device->counting) {
+		device->counting = false;
+		device->on_counted(device);
+	}
+}
+
 void device_log_stats(struct device *device)
 {
 	const char *before = log_switch(about(device));
 
 	for (unsigned q = 0; q < device->nr_queues; q++) {
-		if (device->queues[q].serving)
-			reactor_ask_stats(&device->queues[q]);
-		else
+		if (device->queues[q].serving) {
+			device->logging = true;
+			ask_queue(&device->queues[q]);
+		} else {
 			log_queue(&device->queues[q]);
+		}
 	}
 	log_switch(before);
 }
 
+void device_count(struct device *device)
+{
+	device->counting = true;
+	for (unsigned q = 0; q < device->nr_queues; q++) {
+		if (device->queues[q].serving)
+			ask_queue(&device->queues[q]);
+	}
+	if (!device->uncounted)
+		counted(device);
+}
+
 static void stats_copied(struct queue *queue)
 {
-	log_queue(queue);
+	struct device *device = queue->shape->owner;
+
+	if (device->logging)
+		log_queue(queue);
+	if (!--device->uncounted)
+		counted(device);
 	queue_reported(queue);
 }
 
@@ -411,14 +450,24 @@ static int make_queues(struct device *device)
 }
 /* ---- the last user ------------------------------------------------------------- */
 
+static void in_use(struct device *device)
+{
+	if (!device->wanted_gone)
+		return;
+	device->wanted_gone = false;
+	device->on_in_use(device);
+}
+
 static void tried_to_stop(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, stop_command);
 
-	if (result == -EBUSY && !device->stopping)
-		return; /* somebody was quicker; the watch goes on */
 	if (result && result != -EBUSY && !device->stopping)
 		ctrl_report(command, result);
+	if (result && !device->stopping && (result == -EBUSY || device->wanted_gone)) {
+		in_use(device); /* of whoever was quicker than the watch, which goes on */
+		return;
+	}
 	device->stopped = !result;
 	if (device->stopping) {
 		teardown(device);
@@ -429,16 +478,8 @@ static void tried_to_stop(struct ctrl_command *command, int result)
 }
 
 /* Where the driver can, it makes sure that nobody comes in between. */
-static void device_unused(struct autoclear *watch)
+static void try_to_stop(struct device *device)
 {
-	struct device *device = container_of(watch, struct device, autoclear);
-
-	if (device->stopping || device->stop_command.pending)
-		return;
-	if (!(device->info.flags & UBLK_F_SAFE_STOP_DEV)) {
-		device_stop(device, false);
-		return;
-	}
 	device->stop_command = (struct ctrl_command){
 		.op = UBLK_CMD_TRY_STOP_DEV,
 		.dev_id = device->id,
@@ -447,6 +488,58 @@ static void device_unused(struct autoclear *watch)
 		.late = stop_late,
 	};
 	ctrl_issue(device->ctrl, &device->stop_command);
+}
+
+static void device_unused(struct autoclear *watch)
+{
+	struct device *device = container_of(watch, struct device, autoclear);
+
+	if (device->stopping || device->stop_command.pending)
+		return;
+	if (device->info.flags & UBLK_F_SAFE_STOP_DEV)
+		try_to_stop(device);
+	else
+		device_stop(device, false);
+}
+
+static void probed(struct helper *probe, int status)
+{
+	struct device *device = container_of(probe, struct device, probe);
+
+	device->probing = false;
+	if (status)
+		in_use(device);
+	else
+		device_stop(device, false);
+}
+
+static void stop_unused(struct device *device)
+{
+	if (device->stopping || device->wanted_gone)
+		return;
+	device->wanted_gone = true;
+	/* The answer to the autoclear's question is ours too. */
+	if (device->stop_command.pending)
+		return;
+	if (device->info.flags & UBLK_F_SAFE_STOP_DEV) {
+		try_to_stop(device);
+		return;
+	}
+	device->probe.done = probed;
+	device->probing = !helper_start(&device->probe, device->loop,
+					(const char *const[]){ HELPER_PROBE, device->node.path,
+							       NULL },
+					PROBE_DEADLINE);
+	if (!device->probing)
+		in_use(device);
+}
+
+void device_stop_unused(struct device *device)
+{
+	const char *before = log_switch(about(device));
+
+	stop_unused(device);
+	log_switch(before);
 }
 
 /* ---- the way up ---------------------------------------------------------------- */
@@ -630,6 +723,7 @@ static void hunted(struct orphan_hunt *hunt)
 {
 	struct device *device = container_of(hunt, struct device, hunt);
 
+	device->hunting = false;
 	if (device->stopping) {
 		teardown(device);
 		return;
@@ -671,6 +765,7 @@ static void got_features(struct ctrl_command *command, int result)
 		.no_others = device->dead_are_gone,
 		.done = hunted,
 	};
+	device->hunting = true;
 	orphan_hunt(&device->hunt, device->ctrl);
 }
 
@@ -686,6 +781,11 @@ void device_start(struct device *device)
 	      SHORT_DEADLINE, got_features);
 	device->id = device->config->id_given ? (uint32_t)device->config->id : UBLK_DEV_ID_ANY;
 	log_switch(before);
+}
+
+bool device_is_referred_to(const struct device *device)
+{
+	return device->hunt.given_up || (device->added && !device->command.helped);
 }
 
 void device_free(struct device *device)

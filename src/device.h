@@ -35,6 +35,9 @@ struct device {
 	 * is to exit.
 	 */
 	void (*on_gone)(struct device *device, int status);
+	/* See device_count() and device_stop_unused(); NULL where they are not used. */
+	void (*on_counted)(struct device *device);
+	void (*on_in_use)(struct device *device);
 	void *owner;
 
 	/* device.c's from here on; others may read id and node.path. */
@@ -58,7 +61,11 @@ struct device {
 	struct autoclear autoclear;       /* while watching is set */
 	ev_timer queue_timer;             /* bounds the end of the queues */
 	uint32_t id;
-	bool added, starting, live, watching, stopping, stopped, draining, gone;
+	bool added, hunting, starting, live, watching, stopping, stopped, draining, gone;
+	unsigned uncounted;               /* queues that were asked for their counters */
+	bool counting, logging;           /* what they were asked for */
+	struct helper probe;              /* while probing is set */
+	bool probing, wanted_gone;        /* by device_stop_unused() */
 	bool broken;                      /* a queue's error was logged */
 	int status;
 };
@@ -69,8 +76,18 @@ void device_start(struct device *device);
  * done yet instead of serving it; may be asked for later than the stop.
  */
 void device_stop(struct device *device, bool drain);
+/*
+ * Takes the device down if nobody uses it, else on_in_use follows. Where the
+ * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open uses it; else
+ * only who has claimed it does, such as a file system.
+ */
+void device_stop_unused(struct device *device);
+/* on_counted follows: the stats_copy of all queues is fresh. */
+void device_count(struct device *device);
 /* Logs the counters of every queue. */
 void device_log_stats(struct device *device);
+/* Gone, and yet a command that nobody waits for may still write to the structure. */
+bool device_is_referred_to(const struct device *device);
 /* Frees what on_gone left for reading; in the case of EXIT_TIMEOUT not to be called. */
 void device_free(struct device *device);
 

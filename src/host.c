@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "host.h"
 
+#include <string.h>
+
 #include "exit.h"
 #include "log.h"
 #include "util/macros.h"
+#include "util/parse.h"
 
 /*
  * At once. Each takes some processes to start and stop (helper.h). Stopping
@@ -13,26 +16,48 @@
 #define MOST_STARTING 8
 #define MOST_STOPPING 64
 
-static void go_on(struct host *host);
-
 static void settle(struct host *host)
 {
 	if (host->settled || host->stopped || host->starting || host->next < host->count)
 		return;
 	host->settled = true;
-	if (host->gone < host->count)
+	if (host->stuck < host->count || host->stays)
 		host->on_settled(host);
 }
 
-static void count_gone(struct hosted *hosted, int status)
+/* From now on nobody finds it. */
+static void remove_from_list(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
+	unsigned i = 0;
+
+	while (host->devices[i] != hosted)
+		i++;
+	host->count--;
+	host->next -= i < host->next;
+	memmove(&host->devices[i], &host->devices[i + 1],
+		(host->count - i) * sizeof(*host->devices));
+}
+
+static void end(struct hosted *hosted, int status)
+{
+	struct host *host = hosted->host;
+	bool stuck = status == EXIT_TIMEOUT;
 
 	hosted->status = status;
-	hosted->state = HOSTED_GONE;
-	host->gone++;
-	if (!host->status)
+	if (!host->status && !hosted->quiet)
 		host->status = status;
+	if (stuck) {
+		hosted->state = HOSTED_STUCK;
+		host->stuck++;
+		host->timed_out = true;
+	} else {
+		remove_from_list(hosted);
+	}
+	if (host->on_end)
+		host->on_end(hosted);
+	if (!stuck && !device_is_referred_to(&hosted->device))
+		free(hosted);
 }
 
 static void on_live(struct device *device)
@@ -46,15 +71,28 @@ static void on_live(struct device *device)
 		hosted->state = HOSTED_LIVE;
 	}
 	host->on_live(hosted);
-	go_on(host);
+	host_go_on(host);
 	log_switch(before);
+}
+
+static void on_counted(struct device *device)
+{
+	struct hosted *hosted = device->owner;
+
+	hosted->host->on_counted(hosted);
+}
+
+static void on_in_use(struct device *device)
+{
+	struct hosted *hosted = device->owner;
+
+	hosted->host->on_in_use(hosted);
 }
 
 static void on_gone(struct device *device, int status)
 {
 	struct hosted *hosted = device->owner;
 	struct host *host = hosted->host;
-	const char *before;
 
 	if (host->stats)
 		device_log_stats(device);
@@ -63,17 +101,14 @@ static void on_gone(struct device *device, int status)
 	else if (hosted->state == HOSTED_STOPS)
 		host->stopping--;
 	/* A command or a request that is stuck in the driver still owns what we would free. */
-	if (status == EXIT_TIMEOUT) {
-		host->timed_out = true;
-	} else {
+	if (status != EXIT_TIMEOUT) {
 		backend_close(hosted->target, device->live);
 		hosted->target = NULL;
 		device_free(device);
 	}
-	count_gone(hosted, status);
-	before = log_switch(NULL);
-	go_on(host);
-	log_switch(before);
+	log_switch(NULL); /* for good: the device's name goes with it */
+	end(hosted, status);
+	host_go_on(host);
 }
 
 static void start(struct hosted *hosted)
@@ -83,7 +118,7 @@ static void start(struct hosted *hosted)
 	int status = spec_open(hosted->spec, &hosted->target);
 
 	if (status) {
-		count_gone(hosted, status);
+		end(hosted, status);
 	} else {
 		hosted->state = HOSTED_STARTS;
 		host->starting++;
@@ -98,6 +133,8 @@ static void start(struct hosted *hosted)
 		hosted->device.dead_are_gone = true;
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
+		hosted->device.on_counted = on_counted;
+		hosted->device.on_in_use = on_in_use;
 		hosted->device.owner = hosted;
 		device_start(&hosted->device);
 	}
@@ -110,7 +147,7 @@ static void stop(struct hosted *hosted)
 
 	switch (hosted->state) {
 	case HOSTED_WAITS:
-		count_gone(hosted, EXIT_DONE);
+		end(hosted, EXIT_DONE);
 		break;
 	case HOSTED_STARTS:
 	case HOSTED_LIVE:
@@ -120,22 +157,22 @@ static void stop(struct hosted *hosted)
 		device_stop(&hosted->device, host->draining);
 		break;
 	case HOSTED_STOPS:
-	case HOSTED_GONE:
+	case HOSTED_STUCK:
 		break;
 	}
 }
 
 /* As far as it goes now; called again whenever something has ended. */
-static void go_on(struct host *host)
+void host_go_on(struct host *host)
 {
 	if (!host->hunted)
 		return;
 	while (!host->stopped && host->next < host->count && host->starting < MOST_STARTING)
-		start(&host->devices[host->next++]);
+		start(host->devices[host->next++]);
 	while (host->stopped && host->next < host->count && host->stopping < MOST_STOPPING)
-		stop(&host->devices[host->next++]);
+		stop(host->devices[host->next++]);
 	settle(host);
-	if (host->gone == host->count && host->on_gone) {
+	if (host->stuck == host->count && (host->stopped || !host->stays) && host->on_gone) {
 		void (*last)(struct host *host, int status) = host->on_gone;
 
 		host->on_gone = NULL;
@@ -148,15 +185,55 @@ static void hunted(struct orphan_hunt *hunt)
 	struct host *host = container_of(hunt, struct host, hunt);
 
 	host->hunted = true;
-	go_on(host);
+	host_go_on(host);
+}
+
+struct hosted *host_find(const struct host *host, const char *text)
+{
+	uint64_t number;
+	bool is_number = !parse_uint(text, &number);
+
+	for (unsigned i = 0; i < host->count; i++) {
+		if (!strcmp(host->devices[i]->name, text))
+			return host->devices[i];
+	}
+	for (unsigned i = 0; i < host->count; i++) {
+		const struct device *device = &host->devices[i]->device;
+
+		if (device->node.path[0] &&
+		    ((is_number && device->id == number) || !strcmp(device->node.path, text)))
+			return host->devices[i];
+	}
+	return NULL;
+}
+
+struct hosted *host_add(struct host *host, const char *name, const struct spec *spec)
+{
+	struct hosted **more = realloc(host->devices, (host->count + 1) * sizeof(struct hosted *));
+	struct hosted *hosted = more ? calloc(1, sizeof(*hosted)) : NULL;
+
+	if (more)
+		host->devices = more;
+	if (!hosted) {
+		ublkd_error("no memory");
+		return NULL;
+	}
+	*hosted = (struct hosted){ .name = name, .spec = spec, .host = host };
+	host->devices[host->count++] = hosted;
+	return hosted;
+}
+
+void host_free(struct host *host)
+{
+	for (unsigned i = 0; i < host->count; i++)
+		free(host->devices[i]);
+	free(host->devices);
+	host->devices = NULL;
+	host->count = 0;
 }
 
 void host_start(struct host *host)
 {
-	for (unsigned i = 0; i < host->count; i++) {
-		host->devices[i].host = host;
-		host->devices[i].state = HOSTED_WAITS;
-	}
 	/* Once for all of them. */
 	host->hunt = (struct orphan_hunt){ .wanted = UBLK_DEV_ID_ANY, .done = hunted };
 	orphan_hunt(&host->hunt, host->ctrl);
@@ -167,21 +244,21 @@ void host_stop(struct host *host, bool drain)
 	if (drain && !host->draining) {
 		host->draining = true;
 		for (unsigned i = 0; i < host->count; i++) {
-			if (host->devices[i].state == HOSTED_STOPS)
-				device_stop(&host->devices[i].device, true);
+			if (host->devices[i]->state == HOSTED_STOPS)
+				device_stop(&host->devices[i]->device, true);
 		}
 	}
 	if (host->stopped)
 		return;
 	host->stopped = true;
 	host->next = 0;
-	go_on(host);
+	host_go_on(host);
 }
 
 void host_log_stats(struct host *host)
 {
 	for (unsigned i = 0; i < host->count; i++) {
-		if (host->devices[i].state == HOSTED_LIVE || host->devices[i].state == HOSTED_STOPS)
-			device_log_stats(&host->devices[i].device);
+		if (host->devices[i]->state == HOSTED_LIVE || host->devices[i]->state == HOSTED_STOPS)
+			device_log_stats(&host->devices[i]->device);
 	}
 }

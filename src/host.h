@@ -16,19 +16,21 @@ enum hosted_state {
 	HOSTED_STARTS,
 	HOSTED_LIVE,
 	HOSTED_STOPS,    /* told to, while it was live or started */
-	HOSTED_GONE,
+	HOSTED_STUCK,    /* the driver did not let go of it: neither do we */
 };
 
 struct hosted {
-	/* Set by the caller, constant while the host has it. */
+	/* The caller's, who keeps them while the host has it. */
 	const char *name;
 	const struct spec *spec;
+	bool quiet;  /* its failure is somebody's answer, and not the host's status */
+	void *owner;
 
 	struct host *host;
 	struct device device;
 	struct ublkd_target *target;
 	enum hosted_state state;
-	int status; /* gone: an exit status */
+	int status; /* in the end: an exit status */
 };
 
 struct host {
@@ -36,13 +38,16 @@ struct host {
 	struct ev_loop *loop;
 	struct ctrl *ctrl;
 	struct pool *pool;
-	struct hosted *devices;
-	unsigned count;
 	bool stats; /* log the counters of a device that goes */
+	bool stays; /* also without a device, until host_stop() */
 	/* A device is usable: device.node.path is its name. */
 	void (*on_live)(struct hosted *hosted);
 	/* Each device has been usable or is gone. Called once, unless the stop comes first. */
 	void (*on_settled)(struct host *host);
+	/* A device is gone, or stuck; NULL: nobody asks. What is gone is freed then. */
+	void (*on_end)(struct hosted *hosted);
+	void (*on_counted)(struct hosted *hosted); /* see device_count() */
+	void (*on_in_use)(struct hosted *hosted);  /* see device_stop_unused() */
 	/*
 	 * All are gone. status: of the first that failed. In the case of
 	 * EXIT_TIMEOUT all that is left to do is to exit.
@@ -50,17 +55,29 @@ struct host {
 	void (*on_gone)(struct host *host, int status);
 	void *owner;
 
+	struct hosted **devices; /* host.c's from here on; others may read them */
+	unsigned count;
 	struct orphan_hunt hunt;
 	unsigned next;               /* to start, and later to stop */
-	unsigned starting, stopping, gone;
+	unsigned starting, stopping, stuck;
 	bool hunted, settled, stopped, draining, timed_out;
 	int status;
 };
 
+/*
+ * One device more, which is started in its turn: behind host_start(), host_go_on()
+ * says that its time may have come. NULL after an error text.
+ */
+struct hosted *host_add(struct host *host, const char *name, const struct spec *spec);
+/* The one that is called so: its name, its number or its path. NULL: none. */
+struct hosted *host_find(const struct host *host, const char *text);
 void host_start(struct host *host);
+void host_go_on(struct host *host);
 /* Stops all. drain: see device_stop(); may be asked for later than the stop. */
 void host_stop(struct host *host, bool drain);
 /* Logs the counters of all. */
 void host_log_stats(struct host *host);
+/* When all are gone; in the case of EXIT_TIMEOUT not to be called. */
+void host_free(struct host *host);
 
 #endif

@@ -15,6 +15,7 @@ static struct {
 	const char *about; /* NULL: the program */
 	bool verbose;
 	bool syslog;
+	struct log_listener *listeners;
 } logger;
 
 void log_set_verbose(bool verbose)
@@ -41,6 +42,31 @@ const char *log_switch(const char *about)
 	return before;
 }
 
+void log_listen(struct log_listener *listener)
+{
+	listener->text[0] = 0;
+	listener->next = logger.listeners;
+	logger.listeners = listener;
+}
+
+void log_stop_listening(struct log_listener *listener)
+{
+	struct log_listener **link = &logger.listeners;
+
+	while (*link && *link != listener)
+		link = &(*link)->next;
+	if (*link)
+		*link = listener->next;
+}
+
+static void tell_listeners(const char *text)
+{
+	for (struct log_listener *l = logger.listeners; l; l = l->next) {
+		if (l->about == logger.about && !l->text[0])
+			snprintf(l->text, sizeof(l->text), "%s", text);
+	}
+}
+
 static void log_write(enum log_level level, const char *format, va_list args)
 	__attribute__((format(printf, 2, 0)));
 
@@ -48,17 +74,19 @@ static void log_write(enum log_level level, const char *format, va_list args)
 {
 	static const int priorities[] = { LOG_ERR, LOG_NOTICE, LOG_DEBUG };
 	char line[1024];
-	size_t used;
+	size_t used, prefix;
 	int ret, error = errno; /* callers log first and return -errno then */
 
 	if (level == LOG_LEVEL_DEBUG && !logger.verbose)
 		return;
-	used = (size_t)snprintf(line, sizeof(line), "%.*s: ", MOST_ABOUT,
-				logger.about ? logger.about : "ublkd");
+	prefix = used = (size_t)snprintf(line, sizeof(line), "%.*s: ", MOST_ABOUT,
+					 logger.about ? logger.about : "ublkd");
 	ret = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
 	if (ret < 0)
 		return;
 	used = MIN(used + (size_t)ret, sizeof(line) - 2);
+	if (level == LOG_LEVEL_ERROR)
+		tell_listeners(line + prefix);
 	if (logger.syslog) {
 		syslog(priorities[level], "%s", line);
 	} else {

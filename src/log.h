@@ -26,6 +26,18 @@ void log_to_syslog(void);
  */
 const char *log_about(void);
 const char *log_switch(const char *about);
+/*
+ * Who began something also hears which error it ended with: keeps the first
+ * error about it. about is compared as a pointer.
+ */
+struct log_listener {
+	const char *about;
+	char text[512];
+	struct log_listener *next;
+};
+
+void log_listen(struct log_listener *listener);
+void log_stop_listening(struct log_listener *listener);
 void log_message(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
 #include "option.h"
 
 #include <assert.h>
@@ -6,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "exit.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -16,7 +18,8 @@ static void *value_of(const struct options *options, const struct ublkd_option *
 
 static bool holds_string(const struct ublkd_option *option)
 {
-	return option->type == UBLKD_OPT_STRING || option->type == UBLKD_OPT_CPUS;
+	return option->type == UBLKD_OPT_STRING || option->type == UBLKD_OPT_PATH ||
+	       option->type == UBLKD_OPT_CPUS;
 }
 
 /* "1…4096" and the like: what the option takes, for error texts and help. */
@@ -50,6 +53,7 @@ static void describe(const struct ublkd_option *option, char *text, size_t size)
 			snprintf(text + used, size - used, ", a multiple of %s", step);
 		break;
 	case UBLKD_OPT_STRING:
+	case UBLKD_OPT_PATH:
 		snprintf(text, size, "a text that is not empty");
 		break;
 	case UBLKD_OPT_ENUM:
@@ -120,6 +124,7 @@ static int parse_value(const struct ublkd_option *option, const char *text, void
 			*(uint64_t *)out = number;
 		return ret;
 	case UBLKD_OPT_STRING:
+	case UBLKD_OPT_PATH:
 		return parse_string(text, out);
 	case UBLKD_OPT_ENUM:
 		return parse_enum(option, text, out);
@@ -203,6 +208,20 @@ int options_set(struct options *options, const struct ublkd_option *option, cons
 	return 0;
 }
 
+int options_flag(struct options *options, const char *arg, const char *whose, const char *help)
+{
+	size_t length = strcspn(arg + 2, "=");
+	const struct ublkd_option *option = option_find(options->table, arg + 2, length);
+	int ret;
+
+	if (!option) {
+		ublkd_error("expected an option of '%s', got '%s'; '%s' lists them", whose, arg, help);
+		return EXIT_USAGE;
+	}
+	ret = options_set(options, option, arg[2 + length] ? arg + 3 + length : NULL);
+	return ret ? EXIT_USAGE : EXIT_DONE;
+}
+
 int options_check(const struct options *options, const char *whose)
 {
 	for (const struct ublkd_option *o = options->table; o->name; o++) {
@@ -223,6 +242,50 @@ bool options_given(const struct options *options, const char *name)
 	return options->given & bit_of(options, option);
 }
 
+const char *option_type_name(const struct ublkd_option *option)
+{
+	static const char *const names[] = {
+		[UBLKD_OPT_BOOL] = "bool", [UBLKD_OPT_UINT] = "uint", [UBLKD_OPT_SIZE] = "size",
+		[UBLKD_OPT_STRING] = "string", [UBLKD_OPT_PATH] = "path", [UBLKD_OPT_ENUM] = "enum",
+		[UBLKD_OPT_MODE] = "mode", [UBLKD_OPT_CPUS] = "cpus",
+	};
+
+	return names[option->type];
+}
+
+char *options_text(const struct options *options, const struct ublkd_option *option)
+{
+	const void *value = value_of(options, option);
+	char *text = NULL, size[SIZE_TEXT_MAX];
+	int length = 0;
+
+	if (!option->preset && !(options->given & bit_of(options, option)))
+		return NULL;
+	switch (option->type) {
+	case UBLKD_OPT_BOOL:
+		text = strdup(*(const bool *)value ? "yes" : "no");
+		break;
+	case UBLKD_OPT_UINT:
+		length = asprintf(&text, "%" PRIu64, *(const uint64_t *)value);
+		break;
+	case UBLKD_OPT_SIZE:
+		text = strdup(format_size(size, *(const uint64_t *)value));
+		break;
+	case UBLKD_OPT_STRING:
+	case UBLKD_OPT_PATH:
+	case UBLKD_OPT_CPUS:
+		text = strdup(*(char *const *)value);
+		break;
+	case UBLKD_OPT_ENUM:
+		text = strdup(option->values[*(const int *)value]);
+		break;
+	case UBLKD_OPT_MODE:
+		length = asprintf(&text, "%04o", *(const uint32_t *)value);
+		break;
+	}
+	return length < 0 ? NULL : text;
+}
+
 void options_print(FILE *out, const struct ublkd_option *table, const char *prefix)
 {
 	for (; table->name; table++) {
@@ -233,7 +296,8 @@ void options_print(FILE *out, const struct ublkd_option *table, const char *pref
 		else
 			snprintf(left, sizeof(left), "%s%s=%s", prefix, table->name, table->arg);
 		fprintf(out, "  %-26s %s", left, table->help);
-		if (table->type != UBLKD_OPT_STRING && table->type != UBLKD_OPT_BOOL) {
+		if (table->type != UBLKD_OPT_STRING && table->type != UBLKD_OPT_PATH &&
+		    table->type != UBLKD_OPT_BOOL) {
 			describe(table, expected, sizeof(expected));
 			fprintf(out, "; %s", expected);
 		}

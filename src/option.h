@@ -29,9 +29,19 @@ const struct ublkd_option *option_find(const struct ublkd_option *table, const c
 				       size_t length);
 /* value NULL: the option was given bare. Giving one twice is an error. */
 int options_set(struct options *options, const struct ublkd_option *option, const char *value);
+/*
+ * Sets "--NAME[=VALUE]" of a command line; an exit status. whose and help, the
+ * command that lists them, are for the error text.
+ */
+int options_flag(struct options *options, const char *arg, const char *whose, const char *help);
 /* Complains about the first required option that was not given. */
 int options_check(const struct options *options, const char *whose);
 bool options_given(const struct options *options, const char *name);
+
+/* "size" and the like. */
+const char *option_type_name(const struct ublkd_option *option);
+/* The value in the form that it is given in, to be freed; NULL: there is none, or no memory. */
+char *options_text(const struct options *options, const struct ublkd_option *option);
 
 /* A line or more for each option; prefix is "--" or "". */
 void options_print(FILE *out, const struct ublkd_option *table, const char *prefix);

@@ -18,16 +18,10 @@ const char *const process_log_names[] = { "stderr", "syslog", NULL };
 
 int process_flag(struct options *set, const char *arg, const char *command)
 {
-	size_t length = strcspn(arg + 2, "=");
-	const struct ublkd_option *option = option_find(set->table, arg + 2, length);
+	char help[64];
 
-	if (!option) {
-		ublkd_error("expected an option of '%s', got '%s'; 'ublkd help %s' lists them",
-			    command, arg, command);
-		return EXIT_USAGE;
-	}
-	return options_set(set, option, arg[2 + length] ? arg + 3 + length : NULL) ? EXIT_USAGE :
-										      EXIT_DONE;
+	snprintf(help, sizeof(help), "ublkd help %s", command);
+	return options_flag(set, arg, command, help);
 }
 
 int process_begin(struct process *process)

@@ -14,6 +14,16 @@
 #include "util/macros.h"
 #include "util/parse.h"
 
+#define NAME_MOST 64
+
+bool spec_name_fits(const char *name)
+{
+	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+			       "0123456789._-");
+
+	return length && length <= NAME_MOST && !name[length];
+}
+
 void spec_init(struct spec *spec)
 {
 	*spec = (struct spec){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
@@ -78,11 +88,27 @@ static int unknown_option(const struct spec *spec, const char *name, size_t leng
 	return EXIT_USAGE;
 }
 
+static bool is_for_reactors(const struct ublkd_option *option)
+{
+	static const char *const names[] = { "reactors", "cpus", "ring", "schedule", "poll" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		if (!strcmp(names[i], option->name))
+			return true;
+	}
+	return false;
+}
+
 int spec_set(struct spec *spec, const char *name, size_t length, const char *value)
 {
 	const struct ublkd_option *option = option_find(device_options, name, length);
 	struct options *set = &spec->device_set;
 
+	if (option && spec->shared && is_for_reactors(option)) {
+		ublkd_error("%s: expected none with --reactors, as the threads are not the "
+			    "device's own, got '%s'", option->name, value);
+		return EXIT_USAGE;
+	}
 	for (unsigned i = 0; !option && i < spec->nr_layers; i++) {
 		set = &spec->layers[i].set;
 		option = option_find(set->table, name, length);
@@ -90,6 +116,29 @@ int spec_set(struct spec *spec, const char *name, size_t length, const char *val
 	if (!option)
 		return unknown_option(spec, name, length);
 	return options_set(set, option, value) ? EXIT_USAGE : EXIT_DONE;
+}
+
+static void visit_set(const struct spec *spec, const struct options *set,
+		      void (*visit)(void *arg, const char *name, const char *value), void *arg)
+{
+	for (const struct ublkd_option *o = set->table; o->name; o++) {
+		_cleanup_free_ char *text = NULL;
+
+		if (spec->shared && set == &spec->device_set && is_for_reactors(o))
+			continue;
+		text = options_text(set, o);
+		if (text)
+			visit(arg, o->name, text);
+	}
+}
+
+/* The lowest layer first: a name is that of the topmost layer that has it. */
+void spec_visit(const struct spec *spec,
+		void (*visit)(void *arg, const char *name, const char *value), void *arg)
+{
+	for (unsigned i = spec->nr_layers; i-- > 0;)
+		visit_set(spec, &spec->layers[i].set, visit, arg);
+	visit_set(spec, &spec->device_set, visit, arg);
 }
 
 /* ---- settings that go together --------------------------------------------------- */

@@ -15,6 +15,7 @@
 #include "option.h"
 
 #define SPEC_MOST_LAYERS 4
+#define SPEC_NAME_EXPECTED "1…64 letters, digits, '.', '_' or '-'"
 
 /* A backend as it was named, or a filter before it. */
 struct layer {
@@ -24,6 +25,7 @@ struct layer {
 };
 
 struct spec {
+	bool shared; /* the reactors are not the device's own, so no settings for them */
 	struct device_config device;
 	struct options device_set;
 	struct layer layers[SPEC_MOST_LAYERS]; /* the topmost first */
@@ -32,6 +34,8 @@ struct spec {
 	gid_t gid;
 };
 
+/* A device's name stands before messages and in lines that scripts read. */
+bool spec_name_fits(const char *name);
 void spec_init(struct spec *spec);
 void spec_free(struct spec *spec);
 /* FILTER+…+BACKEND; once. filter_alone: for who asks for help, one will do. */
@@ -40,6 +44,9 @@ int spec_set_backend(struct spec *spec, const char *names, bool filter_alone);
 int spec_set(struct spec *spec, const char *name, size_t length, const char *value);
 /* What is required is given, and all goes together. There is a backend. */
 int spec_check(struct spec *spec);
+/* Calls visit for each setting that is given or has a preset, as it could be given. */
+void spec_visit(const struct spec *spec,
+		void (*visit)(void *arg, const char *name, const char *value), void *arg);
 /* Opens the layers, from the lowest up. */
 int spec_open(const struct spec *spec, struct ublkd_target **target);
 

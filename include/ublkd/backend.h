@@ -33,6 +33,7 @@ enum ublkd_option_type {
 	UBLKD_OPT_UINT,   /* uint64_t, within min…max */
 	UBLKD_OPT_SIZE,   /* uint64_t, bytes with a suffix, within min…max, multiple of step */
 	UBLKD_OPT_STRING, /* char *, owned by the configuration */
+	UBLKD_OPT_PATH,   /* the same, of a file: clients make it absolute */
 	UBLKD_OPT_ENUM,   /* int, index into values */
 	UBLKD_OPT_MODE,   /* uint32_t, octal file mode, 0…0777 */
 	UBLKD_OPT_CPUS,   /* char *, a CPU list such as 0-3,8 (checked) */

@@ -15,6 +15,7 @@ export LC_ALL=C DM_DISABLE_UDEV=1
 
 TEST=${0##*/}
 UBLKD=${UBLKD:?"the path of the ublkd to test"}
+UBLKCTL=${UBLKD%/*}/ublkctl
 LONG=${LONG:-0}
 SERIES=${SERIES:-$(uname -r | cut -d. -f1,2)}
 # A guest is slow, and the slower the more the program watches itself (tests/sanitized).
@@ -273,6 +274,23 @@ use_device() {
 	ID=${BASH_REMATCH[1]}
 	QUEUE=/sys/block/ublkb$ID/queue
 	[ -b "$DEV" ] || fail "$DEV is printed and is no block device"
+}
+
+# start_service ARG…: ublkd serve with the socket UBLKD_SOCKET, in the background until it can be talked to
+start_service() {
+	export UBLKD_SOCKET=$PWD/socket
+	start_serve 0 --socket="$UBLKD_SOCKET" "$@"
+	wait_until "$START_SECONDS" "$UBLKCTL" list >/dev/null 2>list.err || fail "no answer: $(<list.err)"
+}
+
+# ctl_refused STATUS REGEX ARG…: ublkctl ARG… must end with that status, and say something that matches
+ctl_refused() {
+	local want=$1 regex=$2 status=0
+	shift 2
+	"$UBLKCTL" "$@" >ctl.out 2>ctl.err || status=$?
+	[ "$status" = "$want" ] || fail "ublkctl $*: status $status, expected $want: $(<ctl.err)"
+	[ ! -s ctl.out ] || fail "ublkctl $*: on stdout: $(<ctl.out)"
+	grep -qE -- "$regex" ctl.err || fail "ublkctl $* says '$(<ctl.err)' and not '$regex'"
 }
 
 # device_file NAME KEY=VALUE…: a file NAME.conf in the folder conf, which describes a device

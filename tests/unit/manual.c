@@ -12,20 +12,25 @@
 
 #include "util/macros.h"
 
-char *manual_read(void)
+char *manual_read_page(const char *name)
 {
 	const char *top = getenv("abs_top_srcdir");
 	char path[4096], *text = NULL;
 	_cleanup_file_ FILE *file = NULL;
 	size_t size = 0;
 
-	snprintf(path, sizeof(path), "%s/man/ublkd.8", top ? top : ".");
+	snprintf(path, sizeof(path), "%s/man/%s", top ? top : ".", name);
 	file = fopen(path, "re");
 	if (!file)
 		fail_msg("cannot open '%s': %s", path, strerror(errno));
 	if (getdelim(&text, &size, 0, file) < 0)
 		fail_msg("'%s' is empty", path);
 	return text;
+}
+
+char *manual_read(void)
+{
+	return manual_read_page("ublkd.8");
 }
 
 bool manual_has(const char *manual, const char *macro, const char *name)
@@ -47,7 +52,7 @@ unsigned manual_lacks(const char *manual, const char *macro, const struct ublkd_
 
 	for (const struct ublkd_option *o = table; o->name; o++) {
 		if (!manual_has(manual, macro, o->name)) {
-			print_error("man/ublkd.8 has no '.It %s %s'\n", macro, o->name);
+			print_error("the manual has no '.It %s %s'\n", macro, o->name);
 			missing++;
 		}
 	}

@@ -46,7 +46,7 @@ static void the_command_line_is_checked(void **state)
 {
 	(void)state;
 	assert_int_equal(serve_with((const char *const[]){ NULL }), EXIT_USAGE);
-	assert_contains(said, "serve: expected files or folders that describe devices, got none");
+	assert_contains(said, "serve: expected files or folders that describe devices, or --socket, got none");
 	REFUSES("expected an option of 'serve', got '--fast'; 'ublkd help serve' lists them",
 		"--fast", "x");
 	REFUSES("reactors: expected 1…128, got '0'", "--reactors=0", "x");

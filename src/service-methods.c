@@ -1,0 +1,701 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "service-methods.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "exit.h"
+#include "interfaces.h"
+#include "log.h"
+#include "use.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+#define OURS "io.ublkd."
+
+enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW };
+
+/* A call that waits for something to happen to a device. */
+struct job {
+	struct job *next;
+	struct service_call *call;
+	struct hosted *hosted;
+	enum job_kind kind;
+	struct log_listener listener; /* not JOB_SHOW: what is said of the device */
+};
+
+/* What a device that was added stands on; the owner of its struct hosted. */
+struct added {
+	char *name;
+	struct spec spec;
+};
+
+static struct manager *manager_of(const struct service_call *call)
+{
+	return container_of(call->service, struct manager, service);
+}
+
+static void fail(struct service_call *call, int status, const char *message)
+{
+	service_error(call, OURS "Failed",
+		      json_pack("{s:i, s:s}", "status", status, "message", message));
+}
+
+static void not_found(struct service_call *call, const char *device)
+{
+	service_error(call, OURS "NotFound", json_pack("{s:s}", "device", device));
+}
+
+/* ---- jobs --------------------------------------------------------------------------- */
+
+static struct job *new_job(struct service_call *call, enum job_kind kind)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (job)
+		*job = (struct job){ .call = call, .kind = kind };
+	else
+		fail(call, EXIT_RUNTIME, "no memory");
+	return job;
+}
+
+static void begin(struct job *job, struct hosted *hosted)
+{
+	struct manager *manager = manager_of(job->call);
+
+	job->hosted = hosted;
+	job->next = manager->jobs;
+	manager->jobs = job;
+}
+
+static void listen_to(struct job *job, const char *about)
+{
+	job->listener.about = about;
+	log_listen(&job->listener);
+}
+
+static void end(struct job *job)
+{
+	if (job->kind != JOB_SHOW)
+		log_stop_listening(&job->listener);
+	free(job);
+}
+
+/*
+ * Those that wait for such an event, or for any of a device that is gone: an
+ * answer may bring the next call, and so the next job.
+ */
+static struct job *take_jobs(struct manager *manager, const struct hosted *hosted, int kind)
+{
+	struct job **link = &manager->jobs, *taken = NULL;
+
+	while (*link) {
+		struct job *job = *link;
+
+		if (job->hosted != hosted || (kind >= 0 && kind != (int)job->kind)) {
+			link = &job->next;
+			continue;
+		}
+		*link = job->next;
+		job->next = taken;
+		taken = job;
+	}
+	return taken;
+}
+
+/* ---- devices as JSON ---------------------------------------------------------------- */
+
+static const char *state_name(const struct hosted *hosted)
+{
+	static const char *const names[] = {
+		[HOSTED_WAITS] = "waiting",  [HOSTED_STARTS] = "starting", [HOSTED_LIVE] = "live",
+		[HOSTED_STOPS] = "stopping", [HOSTED_STUCK] = "stuck",
+	};
+
+	return names[hosted->state == HOSTED_LIVE && hosted->device.stopping ? HOSTED_STOPS :
+									       hosted->state];
+}
+
+static json_t *backend_names(const struct spec *spec)
+{
+	char text[256] = "";
+	size_t used = 0;
+
+	for (unsigned i = 0; i < spec->nr_layers && used < sizeof(text); i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", i ? "+" : "",
+					 spec->layers[i].backend->name);
+	return json_string(text);
+}
+
+static json_t *number_if(bool there, uint64_t number)
+{
+	return there ? json_integer((json_int_t)number) : json_null();
+}
+
+static json_t *device_json(const struct hosted *hosted)
+{
+	const struct device *device = &hosted->device;
+
+	return json_pack("{s:s, s:o, s:o, s:s, s:o, s:o, s:i}", "name", hosted->name, "path",
+			 device->node.path[0] ? json_string(device->node.path) : json_null(),
+			 "number", number_if(device->added, device->id), "state", state_name(hosted),
+			 "size", number_if(hosted->state == HOSTED_LIVE,
+					   device->plan.sectors << UBLK_SECTOR_SHIFT),
+			 "backend", backend_names(hosted->spec), "pid", (int)getpid());
+}
+
+static void add_setting(void *config, const char *name, const char *value)
+{
+	json_object_set_new(config, name, json_string(value));
+}
+
+static json_t *config_json(const struct spec *spec)
+{
+	json_t *config = json_object();
+
+	spec_visit(spec, add_setting, config);
+	return config;
+}
+
+static json_t *counters_json(const struct device *device)
+{
+	struct queue_stats all = { 0 };
+
+	for (unsigned q = 0; q < device->nr_queues; q++) {
+		const struct queue_stats *stats = &device->queues[q].stats_copy;
+
+		for (unsigned op = 0; op < UBLKD_OP_COUNT; op++)
+			all.ops[op] += stats->ops[op];
+		all.read_bytes += stats->read_bytes;
+		all.write_bytes += stats->write_bytes;
+		all.errors += stats->errors;
+	}
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			 "reads", (json_int_t)all.ops[UBLKD_OP_READ],
+			 "writes", (json_int_t)all.ops[UBLKD_OP_WRITE],
+			 "flushes", (json_int_t)all.ops[UBLKD_OP_FLUSH],
+			 "discards", (json_int_t)all.ops[UBLKD_OP_DISCARD],
+			 "write_zeroes", (json_int_t)all.ops[UBLKD_OP_WRITE_ZEROES],
+			 "read_bytes", (json_int_t)all.read_bytes,
+			 "write_bytes", (json_int_t)all.write_bytes,
+			 "errors", (json_int_t)all.errors);
+}
+
+static json_t *details_json(const struct hosted *hosted, bool counted)
+{
+	const struct device *device = &hosted->device;
+	bool granted = device->nr_queues > 0 && hosted->state != HOSTED_STUCK;
+
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "device", device_json(hosted),
+			 "config", config_json(hosted->spec),
+			 "queues", number_if(granted, device->info.nr_hw_queues),
+			 "depth", number_if(granted, device->info.queue_depth),
+			 "data", granted ? json_string(data_mode_name(device->plan.data)) :
+					   json_null(),
+			 "counters", counted ? counters_json(device) : json_null());
+}
+
+/* ---- List, Show --------------------------------------------------------------------- */
+
+static void run_list(struct service_call *call)
+{
+	const struct host *host = manager_of(call)->host;
+	json_t *devices = json_array();
+
+	for (unsigned i = 0; i < host->count; i++)
+		json_array_append_new(devices, device_json(host->devices[i]));
+	service_reply(call, json_pack("{s:o}", "devices", devices));
+}
+
+static const char *text_parameter(const struct service_call *call, const char *name)
+{
+	return json_string_value(json_object_get(call->parameters, name));
+}
+
+/* NULL: there is none, and the call was told so. */
+static struct hosted *device_parameter(struct service_call *call)
+{
+	const char *name = text_parameter(call, "device");
+	struct hosted *hosted = host_find(manager_of(call)->host, name);
+
+	if (!hosted)
+		not_found(call, name);
+	return hosted;
+}
+
+static void run_show(struct service_call *call)
+{
+	struct hosted *hosted = device_parameter(call);
+	struct job *job;
+
+	if (!hosted)
+		return;
+	if (hosted->state != HOSTED_LIVE || hosted->device.stopping) {
+		service_reply(call, details_json(hosted, false));
+		return;
+	}
+	job = new_job(call, JOB_SHOW);
+	if (!job)
+		return;
+	begin(job, hosted);
+	device_count(&hosted->device);
+}
+
+void manager_counted(struct manager *manager, struct hosted *hosted)
+{
+	struct job *job = take_jobs(manager, hosted, JOB_SHOW), *next;
+
+	for (; job; job = next) {
+		next = job->next;
+		service_reply(job->call, details_json(hosted, true));
+		end(job);
+	}
+}
+
+/* ---- Add ---------------------------------------------------------------------------- */
+
+static void free_added(struct added *added)
+{
+	spec_free(&added->spec);
+	free(added->name);
+	free(added);
+}
+
+/* After the backend, "mem-1", where the caller has no wish. */
+static char *make_name(struct manager *manager, const char *backend)
+{
+	const char *last = strrchr(backend, '+');
+	char name[80];
+
+	do
+		snprintf(name, sizeof(name), "%.32s-%u", last ? last + 1 : backend,
+			 ++manager->numbered);
+	while (host_find(manager->host, name));
+	return strdup(name);
+}
+
+/* A number would be taken for that of a device. */
+static bool name_fits(const char *name)
+{
+	return spec_name_fits(name) && name[strspn(name, "0123456789")];
+}
+
+static int set_options(struct spec *spec, json_t *options)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(options, name, value) {
+		int status = spec_set(spec, name, strlen(name), json_string_value(value));
+
+		if (status)
+			return status;
+	}
+	return EXIT_DONE;
+}
+
+static int fill(struct added *added, const struct service_call *call)
+{
+	struct manager *manager = manager_of(call);
+	int status;
+
+	spec_init(&added->spec);
+	added->spec.shared = pool_is_shared(manager->host->pool);
+	status = spec_set_backend(&added->spec, text_parameter(call, "backend"), false);
+	if (!status)
+		status = set_options(&added->spec, json_object_get(call->parameters, "options"));
+	return status ? status : spec_check(&added->spec);
+}
+
+static struct added *new_added(const struct service_call *call)
+{
+	const char *name = text_parameter(call, "name");
+	struct added *added = calloc(1, sizeof(*added));
+
+	if (!added)
+		return NULL;
+	added->name = name ? strdup(name) : make_name(manager_of(call),
+						      text_parameter(call, "backend"));
+	if (added->name)
+		return added;
+	free(added);
+	return NULL;
+}
+
+static int add(struct job *job, struct added *added)
+{
+	struct manager *manager = manager_of(job->call);
+	const char *before;
+	struct hosted *hosted;
+	int status;
+
+	listen_to(job, added->name);
+	before = log_switch(added->name);
+	status = fill(added, job->call);
+	hosted = status ? NULL : host_add(manager->host, added->name, &added->spec);
+	log_switch(before);
+	if (!hosted)
+		return status ? status : EXIT_RUNTIME;
+	hosted->quiet = true;
+	hosted->owner = added;
+	begin(job, hosted);
+	manager->on_more(manager);
+	host_go_on(manager->host);
+	return EXIT_DONE;
+}
+
+/* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
+static const char *wrong_in_add(const struct service_call *call)
+{
+	const char *name = text_parameter(call, "name"), *key;
+	json_t *value;
+
+	if (name && !name_fits(name))
+		return "name";
+	json_object_foreach(json_object_get(call->parameters, "options"), key, value) {
+		if (!json_is_string(value))
+			return "options";
+	}
+	return NULL;
+}
+
+static void run_add(struct service_call *call)
+{
+	struct host *host = manager_of(call)->host;
+	const char *name = text_parameter(call, "name"), *wrong = wrong_in_add(call);
+	struct added *added;
+	struct job *job;
+	int status;
+
+	if (wrong) {
+		service_invalid(call, wrong);
+		return;
+	}
+	if (host->stopped) {
+		fail(call, EXIT_RUNTIME, "the server is stopping");
+		return;
+	}
+	if (name && host_find(host, name)) {
+		fail(call, EXIT_TAKEN, "name: expected another than that of a device that is served");
+		return;
+	}
+	job = new_job(call, JOB_ADD);
+	if (!job)
+		return;
+	added = new_added(call);
+	status = added ? add(job, added) : EXIT_RUNTIME;
+	if (status) {
+		fail(call, status, job->listener.text[0] ? job->listener.text : "no memory");
+		end(job);
+		if (added)
+			free_added(added);
+	}
+}
+
+void manager_live(struct manager *manager, struct hosted *hosted)
+{
+	struct job *job = take_jobs(manager, hosted, JOB_ADD), *next;
+
+	for (; job; job = next) {
+		next = job->next;
+		service_reply(job->call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
+						   hosted->device.node.path, "number",
+						   (json_int_t)hosted->device.id));
+		end(job);
+	}
+}
+
+/* ---- Delete ------------------------------------------------------------------------- */
+
+static void in_use(struct service_call *call, const char *holder)
+{
+	service_error(call, OURS "InUse",
+		      json_pack("{s:s, s:s}", "device", text_parameter(call, "device"), "holder",
+				holder));
+}
+
+static void run_delete(struct service_call *call)
+{
+	struct hosted *hosted = device_parameter(call);
+	char holder[1100];
+	struct job *job;
+
+	if (!hosted)
+		return;
+	if (hosted->state == HOSTED_STUCK) {
+		fail(call, EXIT_TIMEOUT, "the driver does not let go of it");
+		return;
+	}
+	if (hosted->state == HOSTED_WAITS || hosted->state == HOSTED_STARTS) {
+		fail(call, EXIT_RUNTIME, "it is not usable yet");
+		return;
+	}
+	if (hosted->state == HOSTED_LIVE &&
+	    use_find("", hosted->device.node.path + strlen("/dev/"), holder, sizeof(holder))) {
+		in_use(call, holder);
+		return;
+	}
+	job = new_job(call, JOB_DELETE);
+	if (!job)
+		return;
+	listen_to(job, hosted->name);
+	begin(job, hosted);
+	/* One that stops already only has its end to be waited for. */
+	device_stop_unused(&hosted->device);
+}
+
+void manager_in_use(struct manager *manager, struct hosted *hosted)
+{
+	struct job *job = take_jobs(manager, hosted, JOB_DELETE), *next;
+
+	for (; job; job = next) {
+		next = job->next;
+		in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ?
+					  "open by a program" : "claimed");
+		end(job);
+	}
+}
+
+/* ---- the end of a device ------------------------------------------------------------ */
+
+static void answer_ended(struct job *job, const struct hosted *hosted)
+{
+	int status = hosted->status;
+	const char *text = job->listener.text;
+
+	if (job->kind == JOB_DELETE && !status)
+		service_reply(job->call, NULL);
+	else if (job->kind == JOB_SHOW)
+		not_found(job->call, text_parameter(job->call, "device"));
+	else
+		fail(job->call, status ? status : EXIT_RUNTIME,
+		     *text  ? text :
+		     status ? "the server's log says why" : "it was stopped before it was usable");
+}
+
+void manager_ended(struct manager *manager, struct hosted *hosted)
+{
+	struct job *job = take_jobs(manager, hosted, -1), *next;
+
+	for (; job; job = next) {
+		next = job->next;
+		answer_ended(job, hosted);
+		end(job);
+	}
+	if (hosted->owner && hosted->state != HOSTED_STUCK)
+		free_added(hosted->owner);
+}
+
+/* ---- Features, Backends ------------------------------------------------------------- */
+
+struct features_job {
+	struct features_query query;
+	struct service_call *call; /* NULL: it was answered, but the driver has not ended yet */
+};
+
+static json_t *features_json(uint64_t flags)
+{
+	json_t *features = json_array();
+
+	for (const struct feature *f = driver_features; f->name; f++)
+		json_array_append_new(features, json_pack("{s:s, s:b, s:s, s:s}", "name", f->name,
+							  "offered", !!(flags & f->flag), "since",
+							  f->since, "what", f->what));
+	return json_pack("{s:I, s:o}", "flags", (json_int_t)flags, "features", features);
+}
+
+static void features_answered(struct features_query *query, int result)
+{
+	struct features_job *job = container_of(query, struct features_job, query);
+	struct service_call *call = job->call;
+
+	job->call = NULL;
+	if (call && features_unknown(result))
+		fail(call, EXIT_KERNEL, "this kernel's ublk driver cannot say what it offers; "
+		     "expected Linux 6.5 or later");
+	else if (call && result)
+		fail(call, result == -ETIMEDOUT ? EXIT_TIMEOUT : EXIT_KERNEL, strerror(-result));
+	else if (call)
+		service_reply(call, features_json(query->flags));
+	/* The driver writes to it when it comes to it. */
+	if (result != -ETIMEDOUT)
+		free(job);
+}
+
+static void run_features(struct service_call *call)
+{
+	struct features_job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		fail(call, EXIT_RUNTIME, "no memory");
+		return;
+	}
+	job->call = call;
+	job->query.done = features_answered;
+	features_ask(&job->query, manager_of(call)->host->ctrl);
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text ? json_string(text) : json_null();
+}
+
+static json_t *options_json(const struct ublkd_option *table)
+{
+	json_t *options = json_array();
+
+	for (const struct ublkd_option *o = table; o->name; o++)
+		json_array_append_new(options,
+				      json_pack("{s:s, s:s, s:b, s:o, s:o, s:s}", "name", o->name,
+						"type", option_type_name(o), "required", o->required,
+						"preset", text_or_null(o->preset), "argument",
+						text_or_null(o->arg), "help", o->help));
+	return options;
+}
+
+static void run_backends(struct service_call *call)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; backends[i]; i++)
+		json_array_append_new(all, json_pack("{s:s, s:s, s:b, s:o}", "name",
+						     backends[i]->name, "summary",
+						     backends[i]->summary, "filter",
+						     backends[i]->filter, "options",
+						     options_json(backends[i]->options)));
+	service_reply(call, json_pack("{s:o, s:o}", "device", options_json(device_options),
+				      "backends", all));
+}
+
+/* ---- what every service has --------------------------------------------------------- */
+
+static void run_info(struct service_call *call)
+{
+	service_reply(call, json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "ublkd",
+				      "product", "ublkd", "version", PACKAGE_VERSION, "url", "",
+				      "interfaces", "org.varlink.service", "io.ublkd"));
+}
+
+static void run_description(struct service_call *call)
+{
+	const char *name = text_parameter(call, "interface");
+	const char *text = !strcmp(name, "io.ublkd") ? interface_io_ublkd :
+			   !strcmp(name, "org.varlink.service") ? interface_org_varlink_service :
+								  NULL;
+
+	if (text)
+		service_reply(call, json_pack("{s:s}", "description", text));
+	else
+		service_error(call, VARLINK_ERROR "InterfaceNotFound",
+			      json_pack("{s:s}", "interface", name));
+}
+
+/* ---- calls -------------------------------------------------------------------------- */
+
+struct parameter {
+	const char *name;
+	json_type type;
+	bool required;
+};
+
+static const struct method {
+	const char *name;
+	void (*run)(struct service_call *call);
+	struct parameter parameters[4]; /* name NULL at the end */
+} methods[] = {
+	{ VARLINK_ERROR "GetInfo", run_info, {} },
+	{ VARLINK_ERROR "GetInterfaceDescription", run_description,
+	  { { "interface", JSON_STRING, true } } },
+	{ OURS "List", run_list, {} },
+	{ OURS "Show", run_show, { { "device", JSON_STRING, true } } },
+	{ OURS "Add", run_add,
+	  { { "name", JSON_STRING, false }, { "backend", JSON_STRING, true },
+	    { "options", JSON_OBJECT, false } } },
+	{ OURS "Delete", run_delete, { { "device", JSON_STRING, true } } },
+	{ OURS "Features", run_features, {} },
+	{ OURS "Backends", run_backends, {} },
+};
+
+static const struct parameter *find_parameter(const struct method *method, const char *name)
+{
+	for (const struct parameter *p = method->parameters; p->name; p++) {
+		if (!strcmp(p->name, name))
+			return p;
+	}
+	return NULL;
+}
+
+/* The name of a parameter that is unknown, missing, or not of its type; NULL: all is well. */
+static const char *wrong_parameter(const struct method *method, json_t *parameters)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(parameters, name, value) {
+		const struct parameter *parameter = find_parameter(method, name);
+
+		if (!parameter || (json_typeof(value) != parameter->type &&
+				   (!json_is_null(value) || parameter->required)))
+			return name;
+	}
+	for (const struct parameter *p = method->parameters; p->name; p++) {
+		if (p->required && !json_object_get(parameters, p->name))
+			return p->name;
+	}
+	return NULL;
+}
+
+static void unknown_method(struct service_call *call)
+{
+	const char *dot = strrchr(call->method, '.');
+	size_t length = dot ? (size_t)(dot - call->method) : 0;
+
+	for (size_t i = 0; dot && i < ARRAY_SIZE(methods); i++) {
+		if (!strncmp(methods[i].name, call->method, length + 1) &&
+		    !strchr(methods[i].name + length + 1, '.')) {
+			service_error(call, VARLINK_ERROR "MethodNotFound",
+				      json_pack("{s:s}", "method", call->method));
+			return;
+		}
+	}
+	if (!dot)
+		service_invalid(call, "method");
+	else
+		service_error(call, VARLINK_ERROR "InterfaceNotFound",
+			      json_pack("{s:s%}", "interface", call->method, length));
+}
+
+void manager_call(struct service_call *call)
+{
+	const struct method *method = NULL;
+	const char *wrong;
+
+	for (size_t i = 0; i < ARRAY_SIZE(methods) && !method; i++) {
+		if (!strcmp(methods[i].name, call->method))
+			method = &methods[i];
+	}
+	if (!method) {
+		unknown_method(call);
+		return;
+	}
+	/* There is one answer to each. */
+	wrong = call->more ? "more" : wrong_parameter(method, call->parameters);
+	if (wrong)
+		service_invalid(call, wrong);
+	else
+		method->run(call);
+}
+
+int manager_open(struct manager *manager, const char *path)
+{
+	manager->service.on_call = manager_call;
+	return service_open(&manager->service, path);
+}
+
+void manager_close(struct manager *manager)
+{
+	service_close(&manager->service);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "use.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/macros.h"
+
+/* NAME itself, or one of its partitions: ublkb1p2, not ublkb12. */
+static bool is_of(const char *candidate, const char *name)
+{
+	size_t length = strlen(name);
+
+	return !strncmp(candidate, name, length) &&
+	       (!candidate[length] || candidate[length] == 'p');
+}
+
+/* Blanks and the like are \040 in the kernel's tables. */
+static void unescape(char *text)
+{
+	char *to = text;
+	unsigned code;
+
+	for (const char *from = text; *from;) {
+		if (*from == '\\' && sscanf(from + 1, "%3o", &code) == 1) {
+			*to++ = (char)code;
+			from += 4;
+		} else {
+			*to++ = *from++;
+		}
+	}
+	*to = 0;
+}
+
+static bool is_path_of(char *path, const char *name)
+{
+	unescape(path);
+	return !strncmp(path, "/dev/", 5) && is_of(path + 5, name);
+}
+
+/* By its number, "259:0": the node may have gone by another name. */
+static bool is_number_of(const char *root, const char *number, const char *name)
+{
+	char path[1024], target[1024], *at;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "%s/sys/dev/block/%s", root, number);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return false;
+	target[length] = 0;
+	at = strstr(target, "/block/");
+	return at && is_of(strtok(at + strlen("/block/"), "/"), name);
+}
+
+/* Lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". */
+static bool is_mounted(const char *root, const char *name, char place[1024])
+{
+	_cleanup_file_ FILE *file = NULL;
+	_cleanup_free_ char *line = NULL;
+	char path[1024];
+	size_t size = 0;
+
+	snprintf(path, sizeof(path), "%s/proc/self/mountinfo", root);
+	file = fopen(path, "re");
+	while (file && getline(&line, &size, file) > 0) {
+		const char *dash = strstr(line, " - ");
+		char device[256] = "", number[32] = "";
+
+		place[0] = 0;
+		sscanf(line, "%*s %*s %31s %*s %1023s", number, place);
+		if (dash)
+			sscanf(dash, " - %*s %255s", device);
+		if (is_path_of(device, name) || is_number_of(root, number, name)) {
+			unescape(place);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool is_swap(const char *root, const char *name)
+{
+	_cleanup_file_ FILE *file = NULL;
+	_cleanup_free_ char *line = NULL;
+	char path[1024], device[256];
+	size_t size = 0;
+
+	snprintf(path, sizeof(path), "%s/proc/swaps", root);
+	file = fopen(path, "re");
+	while (file && getline(&line, &size, file) > 0) {
+		if (sscanf(line, "%255s", device) == 1 && is_path_of(device, name))
+			return true;
+	}
+	return false;
+}
+
+/* The first entry of a folder. */
+static bool first_entry(const char *path, char name[256])
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir))) {
+		found = entry->d_name[0] != '.';
+		if (found)
+			snprintf(name, 256, "%s", entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+static bool has_holder(const char *root, const char *name, char holder[256])
+{
+	char path[1024];
+	struct dirent *entry;
+	bool found;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/sys/block/%s/holders", root, name);
+	found = first_entry(path, holder);
+	snprintf(path, sizeof(path), "%s/sys/block/%s", root, name);
+	dir = opendir(path);
+	while (dir && !found && (entry = readdir(dir))) {
+		if (!is_of(entry->d_name, name))
+			continue;
+		snprintf(path, sizeof(path), "%s/sys/block/%s/%.255s/holders", root, name,
+			 entry->d_name);
+		found = first_entry(path, holder);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* A loop device holds what it stands on open like any program, and is no holder of it. */
+static bool has_loop(const char *root, const char *name, char loop[256])
+{
+	_cleanup_free_ char *line = NULL;
+	char path[1024];
+	struct dirent *entry;
+	size_t size = 0;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/sys/block", root);
+	dir = opendir(path);
+	while (dir && !found && (entry = readdir(dir))) {
+		_cleanup_file_ FILE *file = NULL;
+
+		if (strncmp(entry->d_name, "loop", 4))
+			continue;
+		snprintf(path, sizeof(path), "%s/sys/block/%.255s/loop/backing_file", root,
+			 entry->d_name);
+		file = fopen(path, "re");
+		if (!file || getline(&line, &size, file) <= 0)
+			continue;
+		line[strcspn(line, "\n")] = 0;
+		found = is_path_of(line, name);
+		snprintf(loop, 256, "%s", entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+bool use_find(const char *root, const char *name, char *text, size_t size)
+{
+	char what[1024];
+
+	if (is_mounted(root, name, what))
+		snprintf(text, size, "mounted at %s", what);
+	else if (is_swap(root, name))
+		snprintf(text, size, "used for swap");
+	else if (has_holder(root, name, what) || has_loop(root, name, what))
+		snprintf(text, size, "held by %s", what);
+	else
+		return false;
+	return true;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who uses a block device, as far as the kernel's text files tell: mounts of
+ * this mount namespace, swap, and devices that stand on it, loop devices among
+ * them; partitions count. Programs that have it open are not looked for. Main
+ * thread.
+ */
+#ifndef USE_H
+#define USE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * "mounted at /mnt" and the like of the device /dev/NAME in text; false: no
+ * use was found. root: before all paths, "" but for tests.
+ */
+bool use_find(const char *root, const char *name, char *text, size_t size);
+
+#endif

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the methods make of their parameters, and of the devices of a host that
+ * never starts any: it is as before host_start().
+ */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "exit.h"
+#include "interfaces.h"
+#include "service-methods.h"
+#include "util/macros.h"
+
+static struct host host;
+static struct pool pool;
+static struct manager manager;
+static int client;
+
+static void on_more(struct manager *of)
+{
+	assert_ptr_equal(of, &manager);
+}
+
+static void on_end(struct hosted *hosted)
+{
+	manager_ended(&manager, hosted);
+}
+
+static void on_gone(struct host *of, int status)
+{
+	(void)of;
+	(void)status;
+}
+
+static int begin(void **state)
+{
+	int fds[2];
+
+	(void)state;
+	pool = (struct pool){ 0 };
+	host = (struct host){ .pool = &pool, .stays = true, .on_end = on_end, .on_gone = on_gone };
+	manager = (struct manager){
+		.host = &host,
+		.on_more = on_more,
+		.service = {
+			.loop = ev_default_loop(EVFLAG_NOENV),
+			.group = (gid_t)-1,
+			.most_clients = 2,
+			.patience = 5,
+			.on_call = manager_call,
+		},
+	};
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds))
+		return -1;
+	service_take(&manager.service, fds[0]);
+	client = fds[1];
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	/* What waits to be started is gone at once. */
+	host.hunted = true;
+	host_stop(&host, false);
+	assert_int_equal(host.count, 0);
+	assert_null(manager.jobs);
+	manager_close(&manager);
+	host_free(&host);
+	close(client);
+	return 0;
+}
+
+/* The answer to a call, and what was logged is kept to itself; "": none yet. */
+static const char *answer_to(const char *call)
+{
+	static char text[65536];
+	ssize_t got;
+
+	assert_int_equal(send(client, call, strlen(call) + 1, 0), strlen(call) + 1);
+	capture_begin();
+	for (int i = 0; i < 4; i++)
+		ev_run(manager.service.loop, EVRUN_NOWAIT);
+	capture_end();
+	got = recv(client, text, sizeof(text) - 1, 0);
+	text[MAX(got, 0)] = 0;
+	return text;
+}
+
+#define ERROR(name, parameters) "{\"error\":\"" name "\",\"parameters\":{" parameters "}}"
+#define INVALID(name) ERROR("org.varlink.service.InvalidParameter", "\"parameter\":\"" name "\"")
+
+static void parameters_are_checked(void **state)
+{
+	static const struct {
+		const char *call, *answer;
+	} cases[] = {
+		{ "{\"method\":\"List\"}", INVALID("method") },
+		{ "{\"method\":\"io.ublkd.Format\"}",
+		  ERROR("org.varlink.service.MethodNotFound", "\"method\":\"io.ublkd.Format\"") },
+		{ "{\"method\":\"io.other.List\"}",
+		  ERROR("org.varlink.service.InterfaceNotFound", "\"interface\":\"io.other\"") },
+		{ "{\"method\":\"io.ublkd.List\",\"more\":true}", INVALID("more") },
+		{ "{\"method\":\"io.ublkd.List\",\"parameters\":{\"x\":1}}", INVALID("x") },
+		{ "{\"method\":\"io.ublkd.Show\"}", INVALID("device") },
+		{ "{\"method\":\"io.ublkd.Show\",\"parameters\":{\"device\":7}}", INVALID("device") },
+		{ "{\"method\":\"io.ublkd.Show\",\"parameters\":{\"device\":null}}",
+		  INVALID("device") },
+		{ "{\"method\":\"io.ublkd.Show\",\"parameters\":{\"device\":\"x\"}}",
+		  ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"../x\"}}",
+		  ERROR("io.ublkd.NotFound", "\"device\":\"../x\"") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",
+		  INVALID("name") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"12\"}}",
+		  INVALID("name") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"a/b\"}}",
+		  INVALID("name") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\","
+		  "\"options\":{\"size\":1}}}", INVALID("options") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\","
+		  "\"options\":[]}}", INVALID("options") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"tape\"}}",
+		  ERROR("io.ublkd.Failed", "\"status\":2,\"message\":\"expected a backend, got 'tape'; "
+			"'ublkd help' lists them\"") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\"}}",
+		  ERROR("io.ublkd.Failed", "\"status\":2,\"message\":\"null: expected size=SIZE, which "
+			"is required, got none\"") },
+		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\","
+		  "\"options\":{\"size\":\"1M\",\"depth\":\"0\"}}}",
+		  ERROR("io.ublkd.Failed", "\"status\":2,\"message\":\"depth: expected 1…4096, got "
+			"'0'\"") },
+		{ "{\"method\":\"org.varlink.service.GetInterfaceDescription\","
+		  "\"parameters\":{\"interface\":\"a.b\"}}",
+		  ERROR("org.varlink.service.InterfaceNotFound", "\"interface\":\"a.b\"") },
+		{ "{\"method\":\"io.ublkd.List\",\"parameters\":null}",
+		  "{\"parameters\":{\"devices\":[]}}" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_string_equal(answer_to(cases[i].call), cases[i].answer);
+	assert_int_equal(host.count, 0);
+}
+
+#define ADD(name) \
+	"{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"fault+null\"," name \
+	"\"options\":{\"size\":\"1M\",\"read-only\":\"yes\"}}}"
+
+static void a_device_that_waits_is_listed_and_left_alone(void **state)
+{
+	(void)state;
+	/* Their answers come with the devices: nothing else is heard meanwhile. */
+	assert_string_equal(answer_to(ADD("\"name\":\"a\",")), "");
+	assert_int_equal(host.count, 1);
+	assert_string_equal(answer_to("{\"method\":\"io.ublkd.List\"}"), "");
+	host.devices[0]->state = HOSTED_LIVE;
+	manager_live(&manager, host.devices[0]);
+	host.devices[0]->state = HOSTED_WAITS;
+	assert_string_equal(answer_to("{\"method\":\"io.ublkd.Delete\",\"parameters\":"
+				      "{\"device\":\"a\"}}"),
+			    "{\"parameters\":{\"name\":\"a\",\"path\":\"\",\"number\":0}}");
+}
+
+static void what_was_set_is_shown(void **state)
+{
+	const char *answer;
+	json_t *whole, *shown, *config;
+
+	(void)state;
+	answer_to(ADD(""));
+	assert_int_equal(host.count, 1);
+	assert_string_equal(host.devices[0]->name, "null-1");
+	manager_live(&manager, host.devices[0]);
+	answer_to("{\"method\":\"io.ublkd.List\",\"oneway\":true}");
+	answer = answer_to("{\"method\":\"io.ublkd.Show\",\"parameters\":{\"device\":\"null-1\"}}");
+	whole = json_loads(answer, 0, NULL);
+	shown = json_object_get(whole, "parameters");
+	assert_non_null(shown);
+	config = json_object_get(shown, "config");
+	assert_string_equal(json_string_value(json_object_get(config, "size")), "1M");
+	assert_string_equal(json_string_value(json_object_get(config, "read-only")), "yes");
+	assert_string_equal(json_string_value(json_object_get(config, "depth")), "128");
+	assert_null(json_object_get(config, "id"));
+	assert_true(json_is_null(json_object_get(shown, "counters")));
+	shown = json_object_get(shown, "device");
+	assert_string_equal(json_string_value(json_object_get(shown, "backend")), "fault+null");
+	assert_string_equal(json_string_value(json_object_get(shown, "state")), "waiting");
+	json_decref(whole);
+	assert_contains(answer_to(ADD("\"name\":\"null-1\",")), "name: expected another than that");
+	assert_contains(answer_to("{\"method\":\"io.ublkd.Delete\",\"parameters\":"
+				  "{\"device\":\"null-1\"}}"), "it is not usable yet");
+}
+
+static void a_stop_answers_those_who_wait(void **state)
+{
+	char text[256];
+	ssize_t got;
+
+	(void)state;
+	assert_string_equal(answer_to(ADD("")), "");
+	host.hunted = true;
+	host_stop(&host, false);
+	assert_int_equal(host.count, 0);
+	got = recv(client, text, sizeof(text) - 1, 0);
+	assert_true(got > 0);
+	assert_string_equal(text, ERROR("io.ublkd.Failed", "\"status\":1,\"message\":\"it was stopped "
+					"before it was usable\""));
+	assert_contains(answer_to(ADD("")), "the server is stopping");
+}
+
+static void the_interface_has_every_method_and_no_other(void **state)
+{
+	char line[64];
+	unsigned methods = 0;
+
+	(void)state;
+	for (const char *at = interface_io_ublkd; (at = strstr(at, "\nmethod ")); methods++) {
+		at += strlen("\nmethod ");
+		/* A parameter that none has: it is known, and does nothing. */
+		snprintf(line, sizeof(line), "{\"method\":\"io.ublkd.%.*s\",\"parameters\":{\"no\":1}}",
+			 (int)strcspn(at, "("), at);
+		assert_string_equal(answer_to(line), INVALID("no"));
+	}
+	assert_int_equal(methods, 6);
+	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
+				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
+			"interface io.ublkd\\n");
+	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInfo\"}"),
+			"\"interfaces\":[\"org.varlink.service\",\"io.ublkd\"]");
+	assert_contains(answer_to("{\"method\":\"io.ublkd.Backends\"}"),
+			"{\"name\":\"path\",\"type\":\"path\",\"required\":true");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(parameters_are_checked),
+		TEST(a_device_that_waits_is_listed_and_left_alone),
+		TEST(what_was_set_is_shown),
+		TEST(a_stop_answers_those_who_wait),
+		TEST(the_interface_has_every_method_and_no_other),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
