@@ -641,7 +641,7 @@ static void hunted(struct orphan_hunt *hunt)
 		.max_io_buf_bytes = (uint32_t)device->config->max_io,
 		.dev_id = device->id,
 		.flags = device->asked,
-		.ublksrv_flags = orphan_cookie(),
+		.ublksrv_flags = orphan_cookie(false),
 	};
 	issue(device, UBLK_CMD_ADD_DEV, &device->info, sizeof(device->info), 0, SHORT_DEADLINE,
 	      added);
