@@ -63,9 +63,9 @@ static void on_gone(struct device *device, int status)
 	else if (hosted->state == HOSTED_STOPS)
 		host->stopping--;
 	/* A command or a request that is stuck in the driver still owns what we would free. */
-	if (status == EXIT_TIMEOUT) {
-		host->timed_out = true;
-	} else {
+	host->timed_out |= status == EXIT_TIMEOUT;
+	host->holds |= device->holds;
+	if (status != EXIT_TIMEOUT && !device->holds) {
 		backend_close(hosted->target, device->live);
 		hosted->target = NULL;
 		device_free(device);
@@ -76,11 +76,24 @@ static void on_gone(struct device *device, int status)
 	log_switch(before);
 }
 
+/* Where it is not known what waits, nothing is made beside it. */
+static int check_former(const struct hosted *hosted)
+{
+	if (!hosted->former || hosted->former->state == TABLE_WAITS)
+		return EXIT_DONE;
+	ublkd_error("expected a device that waits for a server, or none, got one that %s",
+		    hosted->former->state == TABLE_DAMAGED ? "cannot be known" : "has one");
+	return EXIT_TAKEN;
+}
+
 static void start(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
 	const char *before = log_switch(hosted->name);
-	int status = spec_open(hosted->spec, &hosted->target);
+	int status = check_former(hosted);
+
+	if (!status)
+		status = spec_open(hosted->spec, &hosted->target);
 
 	if (status) {
 		count_gone(hosted, status);
@@ -96,6 +109,12 @@ static void start(struct hosted *hosted)
 		hosted->device.uid = hosted->spec->uid;
 		hosted->device.gid = hosted->spec->gid;
 		hosted->device.dead_are_gone = true;
+		hosted->device.table = host->table;
+		hosted->device.former = hosted->former;
+		snprintf(hosted->device.entry.name, sizeof(hosted->device.entry.name), "%s",
+			 hosted->name);
+		spec_name(hosted->spec, hosted->device.entry.backend,
+			  sizeof(hosted->device.entry.backend));
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
 		hosted->device.owner = hosted;

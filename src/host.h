@@ -23,6 +23,7 @@ struct hosted {
 	/* Set by the caller, constant while the host has it. */
 	const char *name;
 	const struct spec *spec;
+	const struct table_entry *former; /* of the device that waits for a server; NULL: none */
 
 	struct host *host;
 	struct device device;
@@ -38,6 +39,7 @@ struct host {
 	struct pool *pool;
 	struct hosted *devices;
 	unsigned count;
+	const struct table *table; /* of devices that outlive us; NULL: none do */
 	bool stats; /* log the counters of a device that goes */
 	/* A device is usable: device.node.path is its name. */
 	void (*on_live)(struct hosted *hosted);
@@ -45,7 +47,7 @@ struct host {
 	void (*on_settled)(struct host *host);
 	/*
 	 * All are gone. status: of the first that failed. In the case of
-	 * EXIT_TIMEOUT all that is left to do is to exit.
+	 * EXIT_TIMEOUT, or where holds is set, all that is left to do is to exit.
 	 */
 	void (*on_gone)(struct host *host, int status);
 	void *owner;
@@ -54,6 +56,7 @@ struct host {
 	unsigned next;               /* to start, and later to stop */
 	unsigned starting, stopping, gone;
 	bool hunted, settled, stopped, draining, timed_out;
+	bool holds; /* see device.h; of any */
 	int status;
 };
 

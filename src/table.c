@@ -173,7 +173,7 @@ static void read_entry(const struct table *table, struct table_entry *entry, con
 	json_decref(object);
 	if (object && !lacks)
 		return;
-	*entry = (struct table_entry){ .damaged = true };
+	*entry = (struct table_entry){ .state = TABLE_DAMAGED };
 	strcpy(entry->name, name);
 }
 
@@ -263,8 +263,8 @@ struct table_entry *table_find(const struct table *table, const char *name)
 
 static int write_file(const struct table *table, const struct table_entry *entry, const char *file)
 {
-	_cleanup_fd_ int fd = openat(table->folder, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-				     0600);
+	_cleanup_fd_ int fd = openat(table->folder, file,
+				     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	json_t *object;
 	bool written;
 

@@ -10,6 +10,13 @@
 
 #include <ublkd/backend.h>
 
+enum table_state {
+	TABLE_WAITS,   /* as far as is known, its device waits for a server */
+	TABLE_DAMAGED, /* the file is no entry: nothing but the name is known */
+	TABLE_SERVED,  /* its device has, or may have, a server */
+	TABLE_GONE,    /* its device and its file are gone */
+};
+
 struct table_entry {
 	char name[65];
 	uint64_t id;
@@ -25,7 +32,7 @@ struct table_entry {
 	uint64_t max_io;
 	uint64_t features; /* UBLK_F_* that were asked */
 
-	bool damaged;      /* nothing but the name is known */
+	enum table_state state;
 };
 
 struct table {

@@ -142,7 +142,7 @@ static void a_damaged_file_is_named(void **state)
 		assert_int_equal(open_again(), 0);
 		assert_contains(said, "/state/web.json': expected an entry of the table of devices");
 		assert_int_equal(table.count, 1);
-		assert_true(table_find(&table, "web")->damaged);
+		assert_int_equal(table_find(&table, "web")->state, TABLE_DAMAGED);
 	}
 	free(text);
 }
@@ -158,7 +158,7 @@ static void a_foreign_file_is_named(void **state)
 		put("other.json", foreign[i]);
 		assert_int_equal(open_again(), 0);
 		assert_contains(said, "/state/other.json': expected an entry of the table of devices");
-		assert_true(table_find(&table, "other")->damaged);
+		assert_int_equal(table_find(&table, "other")->state, TABLE_DAMAGED);
 	}
 	assert_int_equal(unlink(file_path("other.json")), 0);
 	assert_int_equal(mkfifo(file_path("pipe.json"), 0600), 0);
@@ -198,7 +198,7 @@ static void values_that_cannot_be_are_refused(void **state)
 		replace("web.json", changes[i][0], changes[i][1]);
 		assert_int_equal(open_again(), 0);
 		assert_contains(said, changes[i][2]);
-		assert_true(table.entries[0].damaged);
+		assert_int_equal(table.entries[0].state, TABLE_DAMAGED);
 	}
 }
 
