@@ -213,17 +213,9 @@ static bool wanted(struct recover *recover, const char *name)
 
 static void recovered(struct recover *recover)
 {
-	struct serve *serve = container_of(recover, struct serve, recover);
 	const char *before = log_switch(NULL);
 
-	for (unsigned i = 0; i < serve->host.count; i++) {
-		struct hosted *hosted = &serve->host.devices[i];
-		const struct table_entry *entry = table_find(&serve->table, hosted->name);
-
-		if (entry && entry->state != TABLE_GONE)
-			hosted->former = entry;
-	}
-	host_start(&serve->host);
+	host_start(&container_of(recover, struct serve, recover)->host);
 	log_switch(before);
 }
 

@@ -126,6 +126,8 @@ static void leave_table(struct device *device)
 {
 	if (device->entered)
 		table_remove(device->table, device->entry.name);
+	if (device->entered && device->former)
+		device->former->state = TABLE_GONE;
 	device->entered = false;
 }
 

@@ -28,7 +28,7 @@ struct device {
 	const char *name; /* before its messages; NULL: ublkbN, once it has a number */
 	bool dead_are_gone; /* others looked for them already; its own number may be one's */
 	const struct table *table; /* in which it is if it outlives us; NULL: it does not */
-	const struct table_entry *former; /* one that waits, to be taken over; NULL: make one */
+	struct table_entry *former; /* one that waits, to be taken over; NULL: make one */
 	struct table_entry entry;  /* its name and backend are the caller's, for a table */
 	uid_t uid; /* of the node, see node.h */
 	gid_t gid;

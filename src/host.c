@@ -77,8 +77,13 @@ static void on_gone(struct device *device, int status)
 }
 
 /* Where it is not known what waits, nothing is made beside it. */
-static int check_former(const struct hosted *hosted)
+static int find_former(struct hosted *hosted)
 {
+	const struct table *table = hosted->host->table;
+
+	hosted->former = table ? table_find(table, hosted->name) : NULL;
+	if (hosted->former && hosted->former->state == TABLE_GONE)
+		hosted->former = NULL;
 	if (!hosted->former || hosted->former->state == TABLE_WAITS)
 		return EXIT_DONE;
 	ublkd_error("expected a device that waits for a server, or none, got one that %s",
@@ -90,7 +95,7 @@ static void start(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
 	const char *before = log_switch(hosted->name);
-	int status = check_former(hosted);
+	int status = find_former(hosted);
 
 	if (!status)
 		status = spec_open(hosted->spec, &hosted->target);

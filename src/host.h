@@ -23,11 +23,11 @@ struct hosted {
 	/* Set by the caller, constant while the host has it. */
 	const char *name;
 	const struct spec *spec;
-	const struct table_entry *former; /* of the device that waits for a server; NULL: none */
 
 	struct host *host;
 	struct device device;
 	struct ublkd_target *target;
+	struct table_entry *former; /* of the device that waits for a server; NULL: none */
 	enum hosted_state state;
 	int status; /* gone: an exit status */
 };
@@ -39,7 +39,7 @@ struct host {
 	struct pool *pool;
 	struct hosted *devices;
 	unsigned count;
-	const struct table *table; /* of devices that outlive us; NULL: none do */
+	const struct table *table; /* of devices that outlive a server, NULL: none do; see recover.h */
 	bool stats; /* log the counters of a device that goes */
 	/* A device is usable: device.node.path is its name. */
 	void (*on_live)(struct hosted *hosted);
