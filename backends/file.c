@@ -383,6 +383,26 @@ static void describe_block(struct file *f)
 	t->write_zeroes = true;
 }
 
+/*
+ * Another window of the same is other data. The number of a file that was
+ * removed is used again, so its time of birth counts too, where there is one.
+ */
+static void identify(struct file *f)
+{
+	struct ublkd_target *t = &f->target;
+	struct statx st = { 0 };
+
+	statx(f->fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_BTIME, &st);
+	if (f->block)
+		snprintf(t->identity, sizeof(t->identity), "device %u:%u offset %" PRIu64,
+			 st.stx_rdev_major, st.stx_rdev_minor, f->offset);
+	else
+		snprintf(t->identity, sizeof(t->identity),
+			 "file %u:%u/%" PRIu64 " born %" PRId64 ".%u offset %" PRIu64,
+			 st.stx_dev_major, st.stx_dev_minor, (uint64_t)st.stx_ino,
+			 (int64_t)st.stx_btime.tv_sec, st.stx_btime.tv_nsec, f->offset);
+}
+
 static int file_open(struct ublkd_target *target, const void *config, const struct ublkd_wish *wish)
 {
 	struct file *f = (struct file *)target;
@@ -411,6 +431,7 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 		return ret;
 	}
 	f->target.read_only |= wish->read_only;
+	identify(f);
 	choose_cache(f, c, wish);
 	if (f->block)
 		describe_block(f);

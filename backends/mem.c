@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ static int open_anonymous(struct mem *m, const struct mem_config *c)
 		return ret;
 	}
 	m->target.size = c->size;
+	m->target.volatile_data = true;
 	return 0;
 }
 
@@ -165,6 +167,8 @@ static int open_named(struct mem *m, const struct mem_config *c)
 	}
 	m->page = 4096;
 	m->target.size = c->size ? c->size : (uint64_t)st.st_size;
+	snprintf(m->target.identity, sizeof(m->target.identity), "file %u:%u/%" PRIu64,
+		 major(st.st_dev), minor(st.st_dev), (uint64_t)st.st_ino);
 	return 0;
 }
 

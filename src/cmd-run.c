@@ -98,6 +98,8 @@ static int check_settings(struct run *run)
 			    run->child_argv[0]);
 		return EXIT_USAGE;
 	}
+	if (spec_check_unkept(&run->spec, "with 'run'"))
+		return EXIT_USAGE;
 	return spec_check(&run->spec);
 }
 

@@ -12,6 +12,7 @@
 #include "host.h"
 #include "log.h"
 #include "process.h"
+#include "recover.h"
 #include "service-methods.h"
 #include "util/macros.h"
 #include "util/parse.h"
@@ -19,7 +20,8 @@
 struct serve_config {
 	struct process_config process;
 	uint64_t reactors; /* 0: one per queue */
-	bool check;
+	char *state; /* NULL: devices end with us */
+	bool drop, check;
 	char *socket, *socket_group;
 };
 
@@ -29,6 +31,11 @@ static const struct ublkd_option serve_options[] = {
 	{ .name = "reactors", .type = UBLKD_OPT_UINT, .offset = FIELD(reactors), .min = 1,
 	  .max = 128, .arg = "N",
 	  .help = "threads that serve all queues of all devices; one per queue if not given" },
+	{ .name = "state", .type = UBLKD_OPT_PATH, .offset = FIELD(state), .arg = "FOLDER",
+	  .help = "keep a table of the devices here, so that the next server takes them over when "
+		  "this one dies" },
+	{ .name = "drop", .type = UBLKD_OPT_BOOL, .offset = FIELD(drop), .flag = true,
+	  .help = "delete devices that wait for a server and are not described any more" },
 	{ .name = "check", .type = UBLKD_OPT_BOOL, .offset = FIELD(check), .flag = true,
 	  .help = "only check the files" },
 	{ .name = "socket", .type = UBLKD_OPT_PATH, .offset = FIELD(socket), .arg = "PATH",
@@ -52,6 +59,8 @@ struct serve {
 	struct ctrl ctrl;
 	struct pool pool;
 	struct host host;
+	struct table table; /* where there is a state */
+	struct recover recover;
 	struct manager manager; /* with a socket */
 	struct process process;
 	bool failed; /* we, not a device */
@@ -66,6 +75,7 @@ static int read_files(struct serve *serve, int argc, char **argv)
 	int status = EXIT_DONE;
 	bool any = false;
 
+	serve->conf.kept = serve->config.state;
 	serve->conf.shared = serve->config.reactors > 0;
 	for (int i = 1; i < argc; i++) {
 		int ret;
@@ -99,6 +109,10 @@ static int parse_flags(struct serve *serve, int argc, char **argv)
 		status = process_flag(&serve->set, argv[i], "serve");
 		if (status)
 			return status;
+	}
+	if (serve->config.drop && !serve->config.state) {
+		ublkd_error("drop: expected only with --state, which says what waits");
+		return EXIT_USAGE;
 	}
 	return EXIT_DONE;
 }
@@ -186,6 +200,7 @@ static void on_gone(struct host *host, int status)
 static void on_stop(struct process *process, int signal)
 {
 	(void)signal;
+	recover_hurry(&container_of(process, struct serve, process)->recover);
 	host_stop(&container_of(process, struct serve, process)->host, process->stops > 1);
 }
 
@@ -216,6 +231,44 @@ static int make_host(struct serve *serve)
 		if (!host_add(host, device->name, &device->spec))
 			return EXIT_RUNTIME;
 	}
+	return EXIT_DONE;
+}
+
+/* ---- what the last server left -------------------------------------------------------- */
+
+static bool wanted(struct recover *recover, const char *name)
+{
+	const struct host *host = &container_of(recover, struct serve, recover)->host;
+	unsigned i;
+
+	for (i = 0; i < host->count && strcmp(host->devices[i]->name, name); i++)
+		;
+	return i < host->count;
+}
+
+static void recovered(struct recover *recover)
+{
+	const char *before = log_switch(NULL);
+
+	host_start(&container_of(recover, struct serve, recover)->host);
+	log_switch(before);
+}
+
+static int start(struct serve *serve)
+{
+	if (!serve->config.state) {
+		host_start(&serve->host);
+		return EXIT_DONE;
+	}
+	if (table_open(&serve->table, serve->config.state))
+		return EXIT_RUNTIME;
+	serve->host.table = &serve->table;
+	serve->recover.table = &serve->table;
+	serve->recover.ctrl = &serve->ctrl;
+	serve->recover.drop = serve->config.drop;
+	serve->recover.wanted = wanted;
+	serve->recover.done = recovered;
+	recover_start(&serve->recover);
 	return EXIT_DONE;
 }
 
@@ -291,15 +344,19 @@ static int serve_all(struct serve *serve)
 	if (!status) {
 		process_need_files(files_needed(serve));
 		process_watch_signals(&serve->process, serve->loop);
-		host_start(&serve->host);
+		status = start(serve);
+	}
+	if (!status) {
 		if (serve->host.on_gone)
 			ev_run(serve->loop, 0);
 		process_end(&serve->process);
 		status = serve->status;
-		manager_close(&serve->manager);
-		if (status == EXIT_TIMEOUT)
-			_exit(EXIT_TIMEOUT);
 	}
+	manager_close(&serve->manager);
+	if (status == EXIT_TIMEOUT || serve->host.holds)
+		_exit(status);
+	if (serve->host.table)
+		table_close(&serve->table);
 	pool_close(&serve->pool);
 	host_free(&serve->host);
 	ctrl_close(&serve->ctrl);

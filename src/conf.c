@@ -342,11 +342,22 @@ static int compare(const struct conf_device *a, const struct conf_device *b)
 	return status;
 }
 
+static int check_unkept(const struct conf_device *device)
+{
+	const char *before = log_switch(device->file);
+	int status = spec_check_unkept(&device->spec, "without --state");
+
+	log_switch(before);
+	return status;
+}
+
 int conf_check(const struct conf *conf)
 {
 	int status = EXIT_DONE;
 
 	for (unsigned b = 0; b < conf->count; b++) {
+		if (!conf->kept)
+			status |= check_unkept(conf->devices[b]);
 		for (unsigned a = 0; a < b; a++)
 			status |= compare(conf->devices[a], conf->devices[b]);
 	}

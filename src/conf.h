@@ -18,6 +18,7 @@ struct conf_device {
 
 struct conf {
 	bool shared; /* the devices have no reactors of their own, so no settings for them */
+	bool kept;   /* there is a table of them, so they can outlive the server */
 	struct conf_device **devices;
 	unsigned count;
 };

@@ -17,6 +17,7 @@ static const char *const data_names[] = { "auto", "zero-copy", "register", "copy
 static const char *const link_names[] = { "auto", "no", "yes", NULL };
 static const char *const ring_names[] = { "auto", "defer", "coop", "plain", NULL };
 static const char *const schedule_names[] = { "auto", "usual", NULL };
+static const char *const on_crash_names[] = { "auto", "reissue", "fail", "error", "none", NULL };
 static const char *const tristate_names[] = { "auto", "no", "yes", NULL };
 
 const struct ublkd_option device_options[] = {
@@ -67,6 +68,9 @@ const struct ublkd_option device_options[] = {
 	  .preset = "0", .arg = "USEC",
 	  .help = "microseconds after the last I/O for which the reactors look for the next "
 		  "without sleeping" },
+	{ .name = "on-crash", .type = UBLKD_OPT_ENUM, .offset = FIELD(on_crash),
+	  .values = on_crash_names, .preset = "auto", .arg = "WHAT",
+	  .help = "what becomes of the I/O when the server dies; only with 'serve --state'" },
 	{ .name = "partscan", .type = UBLKD_OPT_BOOL, .offset = FIELD(partscan), .preset = "yes",
 	  .arg = "BOOL", .help = "look for partitions" },
 	{ .name = "autoclear", .type = UBLKD_OPT_BOOL, .offset = FIELD(autoclear), .preset = "no",
@@ -147,6 +151,11 @@ static uint64_t features_of(enum data_mode mode)
 		break;
 	}
 	return 0;
+}
+
+const char *on_crash_name(int what)
+{
+	return on_crash_names[what];
 }
 
 const char *data_mode_name(enum data_mode mode)
@@ -266,6 +275,42 @@ int plan_device(struct device_plan *plan, const struct device_config *config,
 	*plan = (struct device_plan){ 0 };
 	status = plan_blocks(plan, config, target);
 	return status ? status : plan_data(plan, config, target, features, queues);
+}
+
+static const uint64_t on_crash_features[] = {
+	[ON_CRASH_REISSUE] = UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE,
+	[ON_CRASH_FAIL] = UBLK_F_USER_RECOVERY,
+	[ON_CRASH_ERROR] = UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_FAIL_IO,
+	[ON_CRASH_NONE] = 0,
+};
+
+int plan_crash(struct device_plan *plan, const struct device_config *config,
+	       const struct ublkd_target *target, uint64_t features, bool kept)
+{
+	enum on_crash what = (enum on_crash)config->on_crash;
+
+	if (what == ON_CRASH_AUTO) {
+		bool can = !(on_crash_features[ON_CRASH_REISSUE] & ~features);
+
+		what = kept && can && !target->volatile_data ? ON_CRASH_REISSUE : ON_CRASH_NONE;
+	}
+	if (what != ON_CRASH_NONE && target->volatile_data) {
+		ublkd_error("on-crash: expected none, as the data of the backend '%s' ends with the "
+			    "server, got '%s'", target->ops->name, on_crash_names[what]);
+		return EXIT_USAGE;
+	}
+	if (on_crash_features[what] & ~features) {
+		ublkd_error("on-crash: expected what this kernel's driver can do (error needs Linux "
+			    "6.13), got '%s'", on_crash_names[what]);
+		return EXIT_KERNEL;
+	}
+	plan->features |= on_crash_features[what];
+	return EXIT_DONE;
+}
+
+bool features_keep_io(uint64_t features)
+{
+	return features & UBLK_F_USER_RECOVERY && !(features & UBLK_F_USER_RECOVERY_FAIL_IO);
 }
 
 static uint8_t hint_shift(uint32_t bytes)

@@ -17,6 +17,14 @@
 
 enum tristate { TRI_AUTO, TRI_NO, TRI_YES };
 enum schedule_mode { SCHEDULE_ADAPT, SCHEDULE_LEAVE };
+/* What becomes of a device whose server died. */
+enum on_crash {
+	ON_CRASH_AUTO,
+	ON_CRASH_REISSUE, /* it waits, and what was not done is done by the next server */
+	ON_CRASH_FAIL,    /* it waits, but what had begun fails */
+	ON_CRASH_ERROR,   /* it fails all until the next server */
+	ON_CRASH_NONE,    /* it goes */
+};
 
 /* Filled in through device_options. */
 struct device_config {
@@ -38,6 +46,7 @@ struct device_config {
 	int schedule;                 /* enum schedule_mode */
 	uint64_t poll;                /* microseconds */
 	bool batch;
+	int on_crash;                 /* enum on_crash */
 	bool partscan;
 	bool autoclear;
 	char *owner;
@@ -52,11 +61,21 @@ struct device_plan {
 	uint32_t logical_block;
 	uint32_t physical_block;
 	enum data_mode data;     /* never DATA_AUTO */
-	uint64_t features;       /* UBLK_F_* that the data mode and batch= need */
+	uint64_t features;       /* UBLK_F_* that the data mode, batch= and on-crash= need */
 	unsigned pool;           /* pooled: buffers of each queue or share */
 	uint64_t buffer_bytes;   /* of all queues */
 };
 
+/*
+ * Adds to the plan what on-crash= needs; kept: the device is in a table.
+ * Returns 0, or an exit status after the error text.
+ */
+int plan_crash(struct device_plan *plan, const struct device_config *config,
+	       const struct ublkd_target *target, uint64_t features, bool kept);
+/* Of a device with these UBLK_F_*: I/O waits for the next server. */
+bool features_keep_io(uint64_t features);
+
+const char *on_crash_name(int what);
 const char *data_mode_name(enum data_mode mode);
 /* A driver with these UBLK_F_* can do it. */
 bool data_mode_offered(enum data_mode mode, uint64_t features);

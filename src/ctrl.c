@@ -34,6 +34,10 @@ const char *ctrl_op_name(uint32_t op)
 		return "SET_PARAMS";
 	case UBLK_CMD_GET_FEATURES:
 		return "GET_FEATURES";
+	case UBLK_CMD_START_USER_RECOVERY:
+		return "START_USER_RECOVERY";
+	case UBLK_CMD_END_USER_RECOVERY:
+		return "END_USER_RECOVERY";
 	case UBLK_CMD_TRY_STOP_DEV:
 		return "TRY_STOP_DEV";
 	default:
@@ -59,6 +63,7 @@ static const char *likely_cause(uint32_t op, int error)
 		{ UBLK_CMD_SET_PARAMS, EINVAL, "this kernel refuses the block sizes or limits" },
 		{ UBLK_CMD_SET_PARAMS, EACCES, "the device is started already" },
 		{ UBLK_CMD_START_DEV, EEXIST, "the device is started already" },
+		{ UBLK_CMD_START_USER_RECOVERY, EBUSY, "another server has the device" },
 		{ 0, EPERM, "root, or CAP_SYS_ADMIN, is needed" },
 		{ 0, EACCES, "root, or CAP_SYS_ADMIN, is needed" },
 		{ 0, ENODEV, "somebody deleted the device" },
@@ -193,7 +198,7 @@ static void fill_sqe(struct io_uring_sqe *sqe, int fd, const struct ctrl_command
 static bool waits_for_io(uint32_t op)
 {
 	return op == UBLK_CMD_START_DEV || op == UBLK_CMD_STOP_DEV ||
-	       op == UBLK_CMD_TRY_STOP_DEV || op == UBLK_CMD_DEL_DEV;
+	       op == UBLK_CMD_END_USER_RECOVERY || op == UBLK_CMD_TRY_STOP_DEV || op == UBLK_CMD_DEL_DEV;
 }
 
 static void helper_done(struct helper *helper, int status)

@@ -23,6 +23,9 @@
 #define QUEUE_END_DEADLINE 30
 /* Deleting waits for the last user of the disk, who may stay for days. */
 #define DELETE_PATIENCE 5
+/* A dead server's file of the device may be closed after the device waits. */
+#define RECOVERY_TRIES 100
+#define RECOVERY_PAUSE 0.1
 
 static void teardown(struct device *device);
 
@@ -45,6 +48,7 @@ static void gone(struct device *device)
 		return;
 	device->gone = true;
 	ev_timer_stop(device->loop, &device->queue_timer);
+	ev_timer_stop(device->loop, &device->timer);
 	device->on_gone(device, device->status);
 }
 
@@ -119,6 +123,15 @@ static void node_gone(struct node *node, bool is_gone)
 	gone(device);
 }
 
+static void leave_table(struct device *device)
+{
+	if (device->entered)
+		table_remove(device->table, device->entry.name);
+	if (device->entered && device->former)
+		device->former->state = TABLE_GONE;
+	device->entered = false;
+}
+
 static void deleted(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
@@ -130,6 +143,8 @@ static void deleted(struct ctrl_command *command, int result)
 		ctrl_report(command, result);
 		if (!device->status)
 			device->status = EXIT_RUNTIME;
+	} else {
+		leave_table(device);
 	}
 	device->added = false;
 	if (device->node.path[0])
@@ -155,6 +170,7 @@ static void delete_late(struct ctrl_command *command)
 		   "free again when its last user is gone",
 		   device->draining ? "what was left failed" : "its data written back");
 	ctrl_abandon(command);
+	leave_table(device);
 	gone(device);
 }
 
@@ -187,11 +203,60 @@ static unsigned queues_left(const struct device *device)
 	return left;
 }
 
+static void remind_of_stop(void)
+{
+	ublkd_note("still stopping: dirty data is being written back; "
+		   "a second signal fails the I/O that is left");
+}
+
 static void stop_late(struct ctrl_command *command)
 {
 	(void)command;
-	ublkd_note("still stopping: dirty data is being written back; "
-		   "a second signal fails the I/O that is left");
+	remind_of_stop();
+}
+
+static void write_back_late(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	const char *before = log_switch(about(container_of(timer, struct device, timer)));
+
+	(void)loop;
+	(void)events;
+	remind_of_stop();
+	log_switch(before);
+}
+
+static void wrote_back(struct helper *helper, int status)
+{
+	struct device *device = container_of(helper, struct device, write_back);
+
+	ev_timer_stop(device->loop, &device->timer);
+	if (status && !device->draining)
+		ublkd_error("what was cached for '%s' could not be written back",
+			    device->node.path);
+	device->writing = false;
+	device->written = true;
+	teardown(device);
+}
+
+/*
+ * Where I/O waits for the next server, a stop begins by failing all that comes. A
+ * queue that nobody serves would not write anything.
+ */
+static bool must_write_back(const struct device *device)
+{
+	return features_keep_io(device->info.flags) && device->node.path[0] &&
+	       !device->written && !device->draining && !device->broken;
+}
+
+static void write_back(struct device *device)
+{
+	device->writing = true;
+	device->write_back.done = wrote_back;
+	ev_timer_init(&device->timer, write_back_late, STOP_REMINDER, STOP_REMINDER);
+	ev_timer_start(device->loop, &device->timer);
+	if (helper_start(&device->write_back, device->loop,
+			 (const char *const[]){ HELPER_WRITE_BACK, device->node.path, NULL }, 0))
+		wrote_back(&device->write_back, -1);
 }
 
 static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
@@ -215,9 +280,11 @@ static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
 static void teardown(struct device *device)
 {
 	assert(device->stopping);
-	if (device->gone || device->command.pending || device->hunting)
+	if (device->gone || device->command.pending || device->hunting || device->writing)
 		return; /* its end calls again */
+	/* A device that waits is left as it is; once fetched from, until we exit. */
 	if (!device->added) {
+		device->holds = device->taken;
 		gone(device);
 		return;
 	}
@@ -227,6 +294,10 @@ static void teardown(struct device *device)
 	if (!device->stopped) {
 		if (device->stop_command.pending)
 			return;
+		if (must_write_back(device)) {
+			write_back(device);
+			return;
+		}
 		device->stop_command = (struct ctrl_command){
 			.op = UBLK_CMD_STOP_DEV,
 			.dev_id = device->id,
@@ -386,6 +457,12 @@ static void queue_failed(struct queue *queue)
 
 static void added_disk(struct ctrl_command *command, int result);
 
+static void start_disk(struct device *device)
+{
+	issue(device, device->former ? UBLK_CMD_END_USER_RECOVERY : UBLK_CMD_START_DEV, NULL, 0,
+	      (uint64_t)getpid(), START_DEADLINE, added_disk);
+}
+
 static void queue_attached(struct queue *queue)
 {
 	struct device *device = queue->shape->owner;
@@ -399,8 +476,7 @@ static void queue_attached(struct queue *queue)
 	}
 	log_debug("%s serves queue %u", queue->reactor->name, queue->id);
 	if (!device->attaching)
-		issue(device, UBLK_CMD_START_DEV, NULL, 0, (uint64_t)getpid(), START_DEADLINE,
-		      added_disk);
+		start_disk(device);
 }
 
 static void queue_ended(struct queue *queue)
@@ -571,9 +647,14 @@ static void node_ready(struct node *node, int error)
 
 static void added_disk(struct ctrl_command *command, int result)
 {
-	struct device *device = ended_well(command, result);
+	struct device *device = container_of(command, struct device, command);
 
-	if (!device)
+	/* Its I/O goes on: from now on it is one like ours. */
+	if (!result && device->former) {
+		device->former = NULL;
+		device->added = device->entered = true;
+	}
+	if (!ended_well(command, result))
 		return;
 	device->starting = true;
 	device->node = (struct node){
@@ -647,12 +728,8 @@ static void ask_affinity(struct device *device)
 	      device->affinity_queue, SHORT_DEADLINE, got_affinity);
 }
 
-static void params_set(struct ctrl_command *command, int result)
+static void find_cpus(struct device *device)
 {
-	struct device *device = ended_well(command, result);
-
-	if (!device)
-		return;
 	/* Reactors that others share run anywhere. */
 	if (pool_is_shared(device->pool)) {
 		serve_queues(device);
@@ -665,6 +742,14 @@ static void params_set(struct ctrl_command *command, int result)
 		return;
 	}
 	ask_affinity(device);
+}
+
+static void params_set(struct ctrl_command *command, int result)
+{
+	struct device *device = ended_well(command, result);
+
+	if (device)
+		find_cpus(device);
 }
 
 static int open_char_device(struct device *device)
@@ -690,6 +775,37 @@ static bool granted(struct device *device, uint64_t asked)
 	return !missing;
 }
 
+/* What the next server compares. */
+static void describe(struct device *device)
+{
+	const struct device_config *config = device->config;
+	struct table_entry *entry = &device->entry;
+
+	snprintf(entry->identity, sizeof(entry->identity), "%s", device->target->identity);
+	entry->sectors = device->plan.sectors;
+	entry->block_size = device->plan.logical_block;
+	entry->physical_block_size = device->plan.physical_block;
+	entry->attributes = device->params.basic.attrs;
+	entry->queues = config->queues;
+	entry->depth = config->depth;
+	entry->max_io = config->max_io;
+	entry->features = device->asked;
+}
+
+/* Before there is a disk, so that no device waits that nobody knows of. */
+static int enter_table(struct device *device)
+{
+	int ret;
+
+	if (!(device->asked & UBLK_F_USER_RECOVERY))
+		return 0;
+	device->entry.id = device->id;
+	device->entry.cookie = device->info.ublksrv_flags;
+	ret = table_write(device->table, &device->entry);
+	device->entered = !ret;
+	return ret;
+}
+
 static void added(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
@@ -710,11 +826,10 @@ static void added(struct ctrl_command *command, int result)
 		ublkd_note("the kernel gives %u queue(s) instead of %" PRIu64
 			   ": there are no more CPUs", device->info.nr_hw_queues,
 			   device->config->queues);
-	if (open_char_device(device)) {
+	if (enter_table(device) || open_char_device(device)) {
 		fail(device, EXIT_RUNTIME);
 		return;
 	}
-	plan_params(&device->params, &device->plan, device->config, device->target);
 	issue(device, UBLK_CMD_SET_PARAMS, &device->params, sizeof(device->params), 0,
 	      SHORT_DEADLINE, params_set);
 }
@@ -728,24 +843,114 @@ static void hunted(struct orphan_hunt *hunt)
 		teardown(device);
 		return;
 	}
-	device->asked = device->plan.features | (device->features & UBLK_F_NO_AUTO_PART_SCAN);
 	device->info = (struct ublk_dev_info){
 		.nr_hw_queues = (uint16_t)device->config->queues,
 		.queue_depth = (uint16_t)device->config->depth,
 		.max_io_buf_bytes = (uint32_t)device->config->max_io,
 		.dev_id = device->id,
 		.flags = device->asked,
-		.ublksrv_flags = orphan_cookie(),
+		.ublksrv_flags = orphan_cookie(device->asked & UBLK_F_USER_RECOVERY),
 	};
 	issue(device, UBLK_CMD_ADD_DEV, &device->info, sizeof(device->info), 0, SHORT_DEADLINE,
 	      added);
 }
 
+/* ---- taking over ---------------------------------------------------------------- */
+
+static void start_recovery(struct device *device);
+
+static void try_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, timer);
+	const char *before = log_switch(about(device));
+
+	(void)loop;
+	(void)events;
+	start_recovery(device);
+	log_switch(before);
+}
+
+static void recovery_started(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+
+	if (result == -EBUSY && !device->stopping && ++device->tries < RECOVERY_TRIES) {
+		ev_timer_init(&device->timer, try_again, RECOVERY_PAUSE, 0);
+		ev_timer_start(device->loop, &device->timer);
+		return;
+	}
+	device->taken = !result;
+	if (!ended_well(command, result))
+		return;
+	if (open_char_device(device))
+		fail(device, EXIT_RUNTIME);
+	else
+		find_cpus(device);
+}
+
+static void start_recovery(struct device *device)
+{
+	issue(device, UBLK_CMD_START_USER_RECOVERY, NULL, 0, 0, SHORT_DEADLINE, recovery_started);
+}
+
+static void found(struct ctrl_command *command, int result)
+{
+	struct device *device = ended_well(command, result);
+
+	if (!device)
+		return;
+	snprintf(device->about, sizeof(device->about), "ublkb%u", device->id);
+	if (device->info.ublksrv_flags != device->former->cookie) {
+		ublkd_error("device %u: expected the one that waits, got another's", device->id);
+		fail(device, EXIT_TAKEN);
+	} else if (!granted(device, device->asked)) {
+		fail(device, EXIT_KERNEL);
+	} else {
+		start_recovery(device);
+	}
+}
+
+static void take_over(struct device *device)
+{
+	char difference[TABLE_DIFFERENCE_SIZE];
+
+	device->entry.id = device->config->id_given ? device->config->id : device->former->id;
+	device->entry.cookie = device->former->cookie;
+	if (table_differs(device->former, &device->entry, difference)) {
+		ublkd_error("the device %u that waits for a server is not what is described: %s; it "
+			    "is left as it is, its I/O waiting", (unsigned)device->former->id,
+			    difference);
+		fail(device, EXIT_BACKING);
+		return;
+	}
+	device->id = (uint32_t)device->former->id;
+	issue(device, UBLK_CMD_GET_DEV_INFO, &device->info, sizeof(device->info), 0,
+	      SHORT_DEADLINE, found);
+}
+
+/* ---- the beginning ---------------------------------------------------------------- */
+
+static int plan(struct device *device)
+{
+	unsigned queues = (unsigned)MIN(device->config->queues,
+					(uint64_t)sysconf(_SC_NPROCESSORS_CONF));
+	int status = plan_device(&device->plan, device->config, device->target, device->features,
+				 queues);
+
+	if (!status)
+		status = plan_crash(&device->plan, device->config, device->target,
+				    device->features, device->table);
+	if (status)
+		return status;
+	plan_params(&device->params, &device->plan, device->config, device->target);
+	device->asked = device->plan.features | (device->features & UBLK_F_NO_AUTO_PART_SCAN);
+	describe(device);
+	return EXIT_DONE;
+}
+
 static void got_features(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
-	unsigned queues = (unsigned)MIN(device->config->queues,
-					(uint64_t)sysconf(_SC_NPROCESSORS_CONF));
 	int status;
 
 	/* Before 6.5 there is no such command: then there are no features to choose. */
@@ -754,10 +959,13 @@ static void got_features(struct ctrl_command *command, int result)
 	if (!ended_well(command, result))
 		return;
 	log_debug("the driver offers features %#" PRIx64, device->features);
-	status = plan_device(&device->plan, device->config, device->target, device->features,
-			     queues);
+	status = plan(device);
 	if (status) {
 		fail(device, status);
+		return;
+	}
+	if (device->former) {
+		take_over(device);
 		return;
 	}
 	device->hunt = (struct orphan_hunt){
@@ -776,6 +984,7 @@ void device_start(struct device *device)
 	snprintf(device->about, sizeof(device->about), "ublkd");
 	device->shape.char_fd = -1;
 	ev_timer_init(&device->queue_timer, queues_late, QUEUE_END_DEADLINE, 0);
+	ev_timer_init(&device->timer, try_again, RECOVERY_PAUSE, 0);
 	device->id = UBLK_DEV_ID_ANY;
 	issue(device, UBLK_CMD_GET_FEATURES, &device->features, sizeof(device->features), 0,
 	      SHORT_DEADLINE, got_features);

@@ -2,7 +2,9 @@
 /*
  * The life of one device: features → dead devices of ours removed → add →
  * parameters → queues serve → start → node usable → LIVE; then stop → queues
- * end → delete → gone. Every step is a control command or an event of the
+ * end → delete → gone. One that a dead server left begins otherwise: features →
+ * is it the same? → recovery begins → queues serve → recovery ends → node
+ * usable → LIVE. Every step is a control command or an event of the
  * main loop. Main thread only.
  */
 #ifndef DEVICE_H
@@ -14,6 +16,7 @@
 #include "node.h"
 #include "orphan.h"
 #include "pool.h"
+#include "table.h"
 
 struct device {
 	/* Set by the caller before device_start(), kept by it until on_gone. */
@@ -24,6 +27,9 @@ struct device {
 	struct ublkd_target *target;
 	const char *name; /* before its messages; NULL: ublkbN, once it has a number */
 	bool dead_are_gone; /* others looked for them already; its own number may be one's */
+	const struct table *table; /* in which it is if it outlives us; NULL: it does not */
+	struct table_entry *former; /* one that waits, to be taken over; NULL: make one */
+	struct table_entry entry;  /* its name and backend are the caller's, for a table */
 	uid_t uid; /* of the node, see node.h */
 	gid_t gid;
 	/* The device is usable; node.path is its name. */
@@ -32,7 +38,7 @@ struct device {
 	 * The end, after which nothing of the device runs: an exit status. The
 	 * cause of any but EXIT_DONE was logged. In the case of EXIT_TIMEOUT a
 	 * command of ours is still in the driver, and all that is left to do
-	 * is to exit.
+	 * is to exit. So it is where holds is set.
 	 */
 	void (*on_gone)(struct device *device, int status);
 	/* See device_count() and device_stop_unused(); NULL where they are not used. */
@@ -58,6 +64,9 @@ struct device {
 	unsigned nr_queues;
 	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
+	struct helper write_back;         /* while writing is set */
+	ev_timer timer;                   /* until recovery is tried again; while writing, reminds */
+	unsigned tries;                   /* to begin recovery */
 	struct autoclear autoclear;       /* while watching is set */
 	ev_timer queue_timer;             /* bounds the end of the queues */
 	uint32_t id;
@@ -66,6 +75,10 @@ struct device {
 	bool counting, logging;           /* what they were asked for */
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
+	bool taken;                       /* former is ours, though not ours to delete before added is set */
+	bool holds;                       /* went in the middle of that: reactors have requests of it */
+	bool entered;                     /* is in the table */
+	bool writing, written;            /* what is cached, before the stop */
 	bool broken;                      /* a queue's error was logged */
 	int status;
 };

@@ -781,10 +781,14 @@ static bool judge_device(struct doctor *doctor, const struct doctor_device *devi
 {
 	const struct ublk_dev_info *info = &device->info;
 	bool ours = orphan_cookie_ours(info->ublksrv_flags);
+	bool lasting = orphan_cookie_lasting(info->ublksrv_flags);
 	unsigned long holder;
 
-	if (ours ? !orphan_cookie_dead(info->ublksrv_flags) :
-		   info->state == UBLK_S_DEV_LIVE && process_lives(doctor, info->ublksrv_pid))
+	if (ours && !orphan_cookie_dead(info->ublksrv_flags))
+		return false;
+	/* A lasting one's number is that of its first server. */
+	if ((!ours || lasting) && info->state == UBLK_S_DEV_LIVE &&
+	    process_lives(doctor, info->ublksrv_pid))
 		return false;
 	holder = holder_of(doctor, device->id);
 	if (holder) {
@@ -792,6 +796,14 @@ static bool judge_device(struct doctor *doctor, const struct doctor_device *devi
 			return false;
 		found(doctor, DOCTOR_NOTE, "device %u (%s) is an ublkd's that cannot be seen here; "
 		      "process %lu has it open", device->id, state_name(info->state), holder);
+		return true;
+	}
+	if (lasting && info->state != UBLK_S_DEV_DEAD) {
+		found(doctor, DOCTOR_WARNING, "device %u (%s) waits for the next server: its last, an "
+		      "ublkd, is gone", device->id, state_name(info->state));
+		expected(doctor, "a process that serves it");
+		remedy(doctor, "start 'ublkd serve' with the folder that its --state named; "
+		       "with --drop it deletes devices that are not described any more");
 		return true;
 	}
 	if (ours) {

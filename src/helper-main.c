@@ -2,6 +2,7 @@
 /* What the helper process does: one thing that may wait for our own I/O. */
 #include "helper.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/blkpg.h>
@@ -66,6 +67,39 @@ static int drop_partitions(int fd)
 	return 0;
 }
 
+/* BLKFLSBUF reaches the file system that is mounted, fsync() the cache of the server. */
+static int write_back(int fd)
+{
+	int ret = ioctl(fd, BLKFLSBUF) ? -errno : 0;
+
+	return fsync(fd) ? -errno : ret;
+}
+
+/* The partitions have caches of their own. */
+static int write_all_back(int fd, const char *node)
+{
+	const char *disk = node + strlen("/dev/");
+	char path[64], partition[300];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/block/%s", disk);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		_cleanup_fd_ int part_fd = -1;
+
+		snprintf(partition, sizeof(partition), "/dev/%s", entry->d_name);
+		if (strncmp(entry->d_name, disk, strlen(disk)))
+			continue;
+		part_fd = open(partition, O_RDONLY | O_CLOEXEC);
+		if (part_fd >= 0)
+			write_back(part_fd);
+	}
+	if (dir)
+		closedir(dir);
+	return write_back(fd);
+}
+
 static int control(char **args)
 {
 	uint64_t op, id, data;
@@ -89,6 +123,8 @@ static int on_node(const char *verb, const char *node)
 		ret = rescan(fd);
 	else if (!strcmp(verb, HELPER_DROP))
 		ret = drop_partitions(fd);
+	else if (!strcmp(verb, HELPER_WRITE_BACK))
+		ret = write_all_back(fd, node);
 	else if (!probe)
 		return EXIT_USAGE;
 	if (ret)

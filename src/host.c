@@ -42,7 +42,7 @@ static void remove_from_list(struct hosted *hosted)
 static void end(struct hosted *hosted, int status)
 {
 	struct host *host = hosted->host;
-	bool stuck = status == EXIT_TIMEOUT;
+	bool stuck = status == EXIT_TIMEOUT || hosted->device.holds;
 
 	hosted->status = status;
 	if (!host->status && !hosted->quiet)
@@ -50,7 +50,7 @@ static void end(struct hosted *hosted, int status)
 	if (stuck) {
 		hosted->state = HOSTED_STUCK;
 		host->stuck++;
-		host->timed_out = true;
+		host->timed_out |= status == EXIT_TIMEOUT;
 	} else {
 		remove_from_list(hosted);
 	}
@@ -100,8 +100,12 @@ static void on_gone(struct device *device, int status)
 		host->starting--;
 	else if (hosted->state == HOSTED_STOPS)
 		host->stopping--;
+	/* Once it was taken over, its entry went with it. */
+	if (hosted->former)
+		hosted->former->state = device->former ? TABLE_WAITS : TABLE_GONE;
+	host->holds |= device->holds;
 	/* A command or a request that is stuck in the driver still owns what we would free. */
-	if (status != EXIT_TIMEOUT) {
+	if (status != EXIT_TIMEOUT && !device->holds) {
 		backend_close(hosted->target, device->live);
 		hosted->target = NULL;
 		device_free(device);
@@ -111,12 +115,29 @@ static void on_gone(struct device *device, int status)
 	host_go_on(host);
 }
 
+/* Where it is not known what waits, nothing is made beside it. */
+static int find_former(struct hosted *hosted)
+{
+	const struct table *table = hosted->host->table;
+
+	hosted->former = table ? table_find(table, hosted->name) : NULL;
+	if (hosted->former && hosted->former->state == TABLE_GONE)
+		hosted->former = NULL;
+	if (!hosted->former || hosted->former->state == TABLE_WAITS)
+		return EXIT_DONE;
+	ublkd_error("expected a device that waits for a server, or none, got one that %s",
+		    hosted->former->state == TABLE_DAMAGED ? "cannot be known" : "has one");
+	return EXIT_TAKEN;
+}
+
 static void start(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
 	const char *before = log_switch(hosted->name);
-	int status = spec_open(hosted->spec, &hosted->target);
+	int status = find_former(hosted);
 
+	if (!status)
+		status = spec_open(hosted->spec, &hosted->target);
 	if (status) {
 		end(hosted, status);
 	} else {
@@ -131,6 +152,14 @@ static void start(struct hosted *hosted)
 		hosted->device.uid = hosted->spec->uid;
 		hosted->device.gid = hosted->spec->gid;
 		hosted->device.dead_are_gone = true;
+		hosted->device.table = host->table;
+		hosted->device.former = hosted->former;
+		if (hosted->former)
+			hosted->former->state = TABLE_SERVED;
+		snprintf(hosted->device.entry.name, sizeof(hosted->device.entry.name), "%s",
+			 hosted->name);
+		spec_name(hosted->spec, hosted->device.entry.backend,
+			  sizeof(hosted->device.entry.backend));
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
 		hosted->device.on_counted = on_counted;
@@ -205,6 +234,13 @@ struct hosted *host_find(const struct host *host, const char *text)
 			return host->devices[i];
 	}
 	return NULL;
+}
+
+bool host_waits(const struct host *host, const char *name)
+{
+	const struct table_entry *entry = host->table ? table_find(host->table, name) : NULL;
+
+	return entry && entry->state != TABLE_GONE;
 }
 
 struct hosted *host_add(struct host *host, const char *name, const struct spec *spec)

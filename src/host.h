@@ -29,6 +29,7 @@ struct hosted {
 	struct host *host;
 	struct device device;
 	struct ublkd_target *target;
+	struct table_entry *former; /* of the device that waits for a server; NULL: none */
 	enum hosted_state state;
 	int status; /* in the end: an exit status */
 };
@@ -38,6 +39,7 @@ struct host {
 	struct ev_loop *loop;
 	struct ctrl *ctrl;
 	struct pool *pool;
+	struct table *table; /* of devices that outlive a server, NULL: none do; see recover.h */
 	bool stats; /* log the counters of a device that goes */
 	bool stays; /* also without a device, until host_stop() */
 	/* A device is usable: device.node.path is its name. */
@@ -50,7 +52,7 @@ struct host {
 	void (*on_in_use)(struct hosted *hosted);  /* see device_stop_unused() */
 	/*
 	 * All are gone. status: of the first that failed. In the case of
-	 * EXIT_TIMEOUT all that is left to do is to exit.
+	 * EXIT_TIMEOUT, or where holds is set, all that is left to do is to exit.
 	 */
 	void (*on_gone)(struct host *host, int status);
 	void *owner;
@@ -61,6 +63,7 @@ struct host {
 	unsigned next;               /* to start, and later to stop */
 	unsigned starting, stopping, stuck;
 	bool hunted, settled, stopped, draining, timed_out;
+	bool holds; /* see device.h; of any */
 	int status;
 };
 
@@ -71,6 +74,8 @@ struct host {
 struct hosted *host_add(struct host *host, const char *name, const struct spec *spec);
 /* The one that is called so: its name, its number or its path. NULL: none. */
 struct hosted *host_find(const struct host *host, const char *text);
+/* A device that the last server called so waits to be taken over. */
+bool host_waits(const struct host *host, const char *name);
 void host_start(struct host *host);
 void host_go_on(struct host *host);
 /* Stops all. drain: see device_stop(); may be asked for later than the stop. */

@@ -11,8 +11,12 @@
 #include "log.h"
 #include "util/macros.h"
 
-/* 20 bits that say "ublkd", 22 of the pid, 22 of the process's start time. */
+/*
+ * 20 bits that say "ublkd", and of which kind, 22 of the pid, 22 of the process's
+ * start time.
+ */
 #define COOKIE_MAGIC 0xb10cdull
+#define COOKIE_LASTING_MAGIC 0xb10ceull
 #define COOKIE_BITS 22
 #define COOKIE_MASK ((1ull << COOKIE_BITS) - 1)
 
@@ -37,26 +41,32 @@ static uint64_t start_time(unsigned pid)
 	return ticks;
 }
 
-static uint64_t cookie_of(unsigned pid)
+static uint64_t cookie_of(unsigned pid, uint64_t magic)
 {
-	return COOKIE_MAGIC << 2 * COOKIE_BITS | (uint64_t)pid << COOKIE_BITS |
+	return magic << 2 * COOKIE_BITS | (uint64_t)pid << COOKIE_BITS |
 	       (start_time(pid) & COOKIE_MASK);
 }
 
-uint64_t orphan_cookie(void)
+uint64_t orphan_cookie(bool lasting)
 {
-	return cookie_of((unsigned)getpid());
+	return cookie_of((unsigned)getpid(), lasting ? COOKIE_LASTING_MAGIC : COOKIE_MAGIC);
+}
+
+bool orphan_cookie_lasting(uint64_t cookie)
+{
+	return cookie >> 2 * COOKIE_BITS == COOKIE_LASTING_MAGIC;
 }
 
 bool orphan_cookie_ours(uint64_t cookie)
 {
-	return cookie >> 2 * COOKIE_BITS == COOKIE_MAGIC;
+	return cookie >> 2 * COOKIE_BITS == COOKIE_MAGIC || orphan_cookie_lasting(cookie);
 }
 
 bool orphan_cookie_dead(uint64_t cookie)
 {
 	return orphan_cookie_ours(cookie) &&
-	       cookie_of((unsigned)(cookie >> COOKIE_BITS & COOKIE_MASK)) != cookie;
+	       cookie_of((unsigned)(cookie >> COOKIE_BITS & COOKIE_MASK),
+			 cookie >> 2 * COOKIE_BITS) != cookie;
 }
 
 /*
@@ -106,12 +116,20 @@ static void deleted(struct ctrl_command *command, int result)
 	look_at_next(hunt);
 }
 
+/* One that waits for its next server is not for us, unless there never was I/O to wait. */
+static bool is_orphan(const struct ublk_dev_info *info)
+{
+	uint16_t most = orphan_cookie_lasting(info->ublksrv_flags) ? UBLK_S_DEV_DEAD :
+								     UBLK_S_DEV_LIVE;
+
+	return info->state <= most && orphan_cookie_dead(info->ublksrv_flags);
+}
+
 static void got_info(struct ctrl_command *command, int result)
 {
 	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
 
-	if (result || hunt->info.state > UBLK_S_DEV_LIVE ||
-	    !orphan_cookie_dead(hunt->info.ublksrv_flags)) {
+	if (result || !is_orphan(&hunt->info)) {
 		look_at_next(hunt);
 		return;
 	}

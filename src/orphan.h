@@ -12,8 +12,12 @@
 
 #include "ctrl.h"
 
-/* The number for a device that this process makes. */
-uint64_t orphan_cookie(void);
+/*
+ * The number for a device that this process makes. lasting: it waits for
+ * another server when this one dies, and is no orphan then.
+ */
+uint64_t orphan_cookie(bool lasting);
+bool orphan_cookie_lasting(uint64_t cookie);
 /* The cookie is an ublkd's. */
 bool orphan_cookie_ours(uint64_t cookie);
 /* The cookie is ours and its process is gone. */

@@ -273,7 +273,7 @@ static char *make_name(struct manager *manager, const char *backend)
 	do
 		snprintf(name, sizeof(name), "%.32s-%u", last ? last + 1 : backend,
 			 ++manager->numbered);
-	while (host_find(manager->host, name));
+	while (host_find(manager->host, name) || host_waits(manager->host, name));
 	return strdup(name);
 }
 
@@ -307,7 +307,11 @@ static int fill(struct added *added, const struct service_call *call)
 	status = spec_set_backend(&added->spec, text_parameter(call, "backend"), false);
 	if (!status)
 		status = set_options(&added->spec, json_object_get(call->parameters, "options"));
-	return status ? status : spec_check(&added->spec);
+	if (!status)
+		status = spec_check(&added->spec);
+	if (!status && !manager->host->table)
+		status = spec_check_unkept(&added->spec, "without --state");
+	return status;
 }
 
 static struct added *new_added(const struct service_call *call)

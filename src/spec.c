@@ -247,6 +247,25 @@ int spec_check(struct spec *spec)
 	return config->owner ? parse_owner(config->owner, &spec->uid, &spec->gid) : EXIT_DONE;
 }
 
+int spec_check_unkept(const struct spec *spec, const char *without)
+{
+	if (spec->device.on_crash == ON_CRASH_AUTO || spec->device.on_crash == ON_CRASH_NONE)
+		return EXIT_DONE;
+	ublkd_error("on-crash: expected none %s, as nothing would say which device the next server "
+		    "takes over, got '%s'", without, on_crash_name(spec->device.on_crash));
+	return EXIT_USAGE;
+}
+
+void spec_name(const struct spec *spec, char text[], size_t size)
+{
+	size_t used = 0;
+
+	text[0] = 0;
+	for (unsigned i = 0; i < spec->nr_layers && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s%s", i ? "+" : "",
+					 spec->layers[i].backend->name);
+}
+
 /* ---- the target ---------------------------------------------------------------------- */
 
 int spec_open(const struct spec *spec, struct ublkd_target **target)

@@ -42,11 +42,15 @@ void spec_free(struct spec *spec);
 int spec_set_backend(struct spec *spec, const char *names, bool filter_alone);
 /* A setting of the device or of a layer; value NULL: it was given bare. */
 int spec_set(struct spec *spec, const char *name, size_t length, const char *value);
+/* Complains if on-crash= asks for what only a device in a table has. */
+int spec_check_unkept(const struct spec *spec, const char *without);
 /* What is required is given, and all goes together. There is a backend. */
 int spec_check(struct spec *spec);
 /* Calls visit for each setting that is given or has a preset, as it could be given. */
 void spec_visit(const struct spec *spec,
 		void (*visit)(void *arg, const char *name, const char *value), void *arg);
+/* FILTER+…+BACKEND, as it was given. */
+void spec_name(const struct spec *spec, char text[], size_t size);
 /* Opens the layers, from the lowest up. */
 int spec_open(const struct spec *spec, struct ublkd_target **target);
 

@@ -95,6 +95,7 @@ struct ublkd_io {
 /* ---- targets --------------------------------------------------------- */
 
 #define UBLKD_TARGET_FILES 4
+#define UBLKD_IDENTITY_SIZE 128
 
 /*
  * What open() found or made: the base of a backend's private state. open()
@@ -126,6 +127,13 @@ struct ublkd_target {
 	int files[UBLKD_TARGET_FILES];
 	unsigned nr_files;
 	bool write_through;           /* every ring write is on stable storage when completed */
+	/*
+	 * Says which data it is, to compare with what another process opens
+	 * later: the same text for the same bytes, whatever they are called.
+	 * "": there is nothing that could be another.
+	 */
+	char identity[UBLKD_IDENTITY_SIZE];
+	bool volatile_data;           /* the data ends with this process */
 	bool unused;                  /* core, before close(): nobody could use the device */
 };
 

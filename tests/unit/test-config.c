@@ -600,6 +600,58 @@ static void the_backings_dma_alignment_is_the_devices_in_zero_copy(void **state)
 	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC);
 }
 
+/* ---- on-crash ------------------------------------------------------------ */
+
+#define RECOVERY UBLK_F_USER_RECOVERY
+#define REISSUE (RECOVERY | UBLK_F_USER_RECOVERY_REISSUE)
+#define FAIL_IO (RECOVERY | UBLK_F_USER_RECOVERY_FAIL_IO)
+
+/* What is asked of a driver with these features; an exit status below 0. */
+static int64_t crash_features(enum on_crash what, uint64_t features, bool kept)
+{
+	int status;
+
+	plan = (struct device_plan){ 0 };
+	config.on_crash = (int)what;
+	capture_begin();
+	status = plan_crash(&plan, &config, &target, features, kept);
+	said = capture_end();
+	return status ? -status : (int64_t)plan.features;
+}
+
+static void a_device_in_a_table_waits_unless_its_data_does_not(void **state)
+{
+	static const struct ublkd_backend mem = { .name = "mem" };
+
+	(void)state;
+	target.ops = &mem;
+	assert_int_equal(config.on_crash, ON_CRASH_AUTO);
+	assert_int_equal(crash_features(ON_CRASH_AUTO, REISSUE, false), 0);
+	assert_int_equal(crash_features(ON_CRASH_AUTO, REISSUE, true), REISSUE);
+	assert_int_equal(crash_features(ON_CRASH_AUTO, 0, true), 0);
+	target.volatile_data = true;
+	assert_int_equal(crash_features(ON_CRASH_AUTO, REISSUE, true), 0);
+	assert_int_equal(crash_features(ON_CRASH_NONE, REISSUE, true), 0);
+	assert_int_equal(crash_features(ON_CRASH_FAIL, REISSUE, true), -EXIT_USAGE);
+	assert_contains(said, "on-crash: expected none, as the data of the backend 'mem' ends with "
+			"the server, got 'fail'");
+}
+
+static void what_is_asked_on_crash_is_asked_of_the_driver(void **state)
+{
+	(void)state;
+	assert_int_equal(crash_features(ON_CRASH_REISSUE, REISSUE, true), REISSUE);
+	assert_int_equal(crash_features(ON_CRASH_FAIL, REISSUE, true), RECOVERY);
+	assert_int_equal(crash_features(ON_CRASH_NONE, REISSUE, true), 0);
+	assert_int_equal(crash_features(ON_CRASH_ERROR, REISSUE | FAIL_IO, true), FAIL_IO);
+	assert_int_equal(crash_features(ON_CRASH_ERROR, REISSUE, true), -EXIT_KERNEL);
+	assert_contains(said, "error needs Linux 6.13");
+	assert_true(features_keep_io(REISSUE));
+	assert_true(features_keep_io(RECOVERY));
+	assert_false(features_keep_io(FAIL_IO));
+	assert_false(features_keep_io(0));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
@@ -635,6 +687,8 @@ int main(void)
 		TEST(the_discard_granularity_is_a_block_at_least),
 		TEST(zeroing_goes_without_discard),
 		TEST(the_backings_dma_alignment_is_the_devices_in_zero_copy),
+		TEST(a_device_in_a_table_waits_unless_its_data_does_not),
+		TEST(what_is_asked_on_crash_is_asked_of_the_driver),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

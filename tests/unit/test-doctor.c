@@ -35,6 +35,7 @@ const struct command *command_find(const char *name)
 #define DEVTMPFS "23 22 0:6 / /dev rw,nosuid shared:2 - devtmpfs devtmpfs rw\n"
 #define ALL_CAPABILITIES "CapEff:\t000001ffffffffff\nSeccomp:\t0\n"
 #define DEAD_COOKIE (0xb10cdull << 44 | 4194303ull << 22 | 1)
+#define LASTING_COOKIE (0xb10ceull << 44 | 4194303ull << 22 | 1)
 
 static char root[4096];
 
@@ -448,7 +449,11 @@ static void a_device_without_a_server_is_told_by_whose_it_was(void **state)
 	finds("devices", DOCTOR_NOTE, "process 4712 has it open", NULL);
 	put_link("/proc/4712/fd/5", "/dev/ublkc01");
 	finds("devices", DOCTOR_WARNING, "device 0 (dead) was left by an ublkd", "next start");
-	device->info.ublksrv_flags = orphan_cookie();
+	device->info.ublksrv_flags = LASTING_COOKIE;
+	finds("devices", DOCTOR_WARNING, "device 0 (dead) was left by an ublkd", "next start");
+	device->info.state = UBLK_S_DEV_QUIESCED;
+	finds("devices", DOCTOR_WARNING, "device 0 (quiesced) waits for the next server", "--state");
+	device->info.ublksrv_flags = orphan_cookie(false);
 	finds("devices", DOCTOR_OK, "1 devices have a server", NULL);
 }
 

@@ -233,6 +233,29 @@ static void readers_share_a_lock(void **state)
 	backend_close(first, true);
 }
 
+static void the_identity_is_the_files_and_the_windows(void **state)
+{
+	const char *path = make_file("identity", 16384), *other = scratch_path("other-name");
+	char identity[UBLKD_IDENTITY_SIZE];
+
+	(void)state;
+	assert_int_equal(OPEN(path, "size=8K"), 0);
+	snprintf(identity, sizeof(identity), "%s", target->identity);
+	assert_false(target->volatile_data);
+	close_target(NULL);
+	assert_int_equal(link(path, other), 0);
+	assert_int_equal(OPEN(other, "size=4K"), 0);
+	assert_string_equal(target->identity, identity);
+	close_target(NULL);
+	assert_int_equal(OPEN(path, "offset=4K"), 0);
+	assert_string_not_equal(target->identity, identity);
+	close_target(NULL);
+	assert_int_equal(unlink(path) | unlink(other), 0);
+	make_file("identity", 16384);
+	assert_int_equal(OPEN(path), 0);
+	assert_string_not_equal(target->identity, identity);
+}
+
 /* ---- create -------------------------------------------------------------- */
 
 static void create_makes_a_sparse_file_of_the_size(void **state)
@@ -517,6 +540,7 @@ int main(void)
 		TEST(a_lock_that_goes_in_time_is_waited_for),
 		TEST(two_servers_share_a_file_only_in_windows_apart),
 		TEST(readers_share_a_lock),
+		TEST(the_identity_is_the_files_and_the_windows),
 		TEST(create_makes_a_sparse_file_of_the_size),
 		TEST(create_does_not_touch_a_file_that_exists),
 		TEST(a_failed_create_leaves_no_file),

@@ -295,6 +295,8 @@ static void it_promises_what_it_can_do(void **state)
 	assert_false(target->volatile_cache);
 	assert_false(target->read_only);
 	assert_int_equal(target->nr_files, 0);
+	assert_int_equal(target->volatile_data, named_fd < 0);
+	assert_int_equal(!*target->identity, named_fd < 0);
 }
 
 /* Nobody who gets at the memory file can pull the map from under us. */

@@ -23,7 +23,7 @@ static pid_t start_process(const char *name, uint64_t *cookie)
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, name);
-		mine = orphan_cookie();
+		mine = orphan_cookie(false);
 		if (write(fds[1], &mine, sizeof(mine)) == sizeof(mine))
 			pause();
 		_exit(1);
@@ -43,8 +43,8 @@ static void end_process(pid_t pid)
 static void the_cookie_of_this_process_is_alive_and_constant(void **state)
 {
 	(void)state;
-	assert_int_equal(orphan_cookie(), orphan_cookie());
-	assert_false(orphan_cookie_dead(orphan_cookie()));
+	assert_int_equal(orphan_cookie(false), orphan_cookie(false));
+	assert_false(orphan_cookie_dead(orphan_cookie(false)));
 }
 
 static void a_cookie_dies_with_its_process(void **state)
@@ -53,7 +53,7 @@ static void a_cookie_dies_with_its_process(void **state)
 	pid_t pid = start_process("server", &cookie);
 
 	(void)state;
-	assert_int_not_equal(cookie, orphan_cookie());
+	assert_int_not_equal(cookie, orphan_cookie(false));
 	assert_false(orphan_cookie_dead(cookie));
 	end_process(pid);
 	assert_true(orphan_cookie_dead(cookie));
@@ -76,8 +76,8 @@ static void the_name_of_the_process_does_not_matter(void **state)
 static void a_pid_that_is_used_again_does_not_keep_a_cookie_alive(void **state)
 {
 	(void)state;
-	assert_true(orphan_cookie_dead(orphan_cookie() ^ 1));
-	assert_true(orphan_cookie_dead(orphan_cookie() ^ 0x200000));
+	assert_true(orphan_cookie_dead(orphan_cookie(false) ^ 1));
+	assert_true(orphan_cookie_dead(orphan_cookie(false) ^ 0x200000));
 }
 
 static void a_foreign_cookie_is_never_dead(void **state)
@@ -95,6 +95,20 @@ static void a_foreign_cookie_is_never_dead(void **state)
 		assert_false(orphan_cookie_dead(cookie ^ UINT64_C(1) << bit));
 }
 
+static void a_lasting_cookie_is_another_one_of_the_same_process(void **state)
+{
+	uint64_t cookie = orphan_cookie(true);
+
+	(void)state;
+	assert_true(orphan_cookie_lasting(cookie));
+	assert_true(orphan_cookie_ours(cookie));
+	assert_false(orphan_cookie_dead(cookie));
+	assert_true(orphan_cookie_dead(cookie ^ 1));
+	assert_int_not_equal(cookie, orphan_cookie(false));
+	assert_false(orphan_cookie_lasting(orphan_cookie(false)));
+	assert_false(orphan_cookie_lasting(0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -103,6 +117,7 @@ int main(void)
 		cmocka_unit_test(the_name_of_the_process_does_not_matter),
 		cmocka_unit_test(a_pid_that_is_used_again_does_not_keep_a_cookie_alive),
 		cmocka_unit_test(a_foreign_cookie_is_never_dead),
+		cmocka_unit_test(a_lasting_cookie_is_another_one_of_the_same_process),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,6 +51,8 @@ static void a_backend_is_needed_and_known(void **state)
 	assert_int_equal(run_with((const char *const[]){ NULL }), EXIT_USAGE);
 	assert_contains(said, "run: expected a backend, got none");
 	REFUSES("expected a backend, got 'tape'; 'ublkd help' lists them", "tape");
+	REFUSES("on-crash: expected none with 'run', as nothing would say which device the next "
+		"server takes over, got 'reissue'", "null", "size=1M", "on-crash=reissue");
 	REFUSES("expected a backend, got 'depth=4'; 'ublkd help' lists them", "depth=4", "null");
 }
 

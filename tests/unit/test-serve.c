@@ -51,6 +51,7 @@ static void the_command_line_is_checked(void **state)
 		"--fast", "x");
 	REFUSES("reactors: expected 1…128, got '0'", "--reactors=0", "x");
 	REFUSES("reactors: expected reactors=N (1…128), got no value", "--reactors", "x");
+	REFUSES("drop: expected only with --state, which says what waits", "--drop", "x");
 	REFUSES("cannot open '/no/such/file': No such file or directory", "/no/such/file");
 }
 
@@ -70,6 +71,21 @@ static void a_check_only_checks(void **state)
 	assert_contains(said, "name: expected another than that of");
 }
 
+static void a_device_outlives_only_a_server_with_a_state(void **state)
+{
+	const char *path = scratch_path("a.conf");
+	FILE *file = fopen(path, "w");
+
+	(void)state;
+	assert_non_null(file);
+	fputs("[device]\nbackend=null\nsize=1M\non-crash=fail\n", file);
+	fclose(file);
+	assert_int_equal(SERVE("--check", path), EXIT_USAGE);
+	assert_contains(said, "a.conf: on-crash: expected none without --state, as nothing would say "
+			"which device the next server takes over, got 'fail'");
+	assert_int_equal(SERVE("--check", "--state=/no/such/folder", path), EXIT_DONE);
+}
+
 static void the_manual_has_every_option(void **state)
 {
 	_cleanup_free_ char *manual = manual_read();
@@ -83,6 +99,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_command_line_is_checked),
 		cmocka_unit_test_setup_teardown(a_check_only_checks, scratch_make, scratch_remove),
+		cmocka_unit_test_setup_teardown(a_device_outlives_only_a_server_with_a_state,
+						scratch_make, scratch_remove),
 		cmocka_unit_test(the_manual_has_every_option),
 	};
 

@@ -14,6 +14,7 @@ static int set(struct spec *spec, const char *name, const char *value)
 static void settings_go_to_the_device_or_a_layer(void **state)
 {
 	struct spec spec;
+	char name[32];
 
 	(void)state;
 	spec_init(&spec);
@@ -21,6 +22,10 @@ static void settings_go_to_the_device_or_a_layer(void **state)
 	assert_int_equal(spec.nr_layers, 2);
 	assert_string_equal(spec.layers[0].backend->name, "fault");
 	assert_string_equal(spec.layers[1].backend->name, "null");
+	spec_name(&spec, name, sizeof(name));
+	assert_string_equal(name, "fault+null");
+	spec_name(&spec, name, 8);
+	assert_string_equal(name, "fault+n");
 	assert_int_equal(set(&spec, "depth", "7"), EXIT_DONE);
 	assert_int_equal(set(&spec, "fault-every", "3"), EXIT_DONE);
 	assert_int_equal(set(&spec, "size", "1M"), EXIT_DONE);

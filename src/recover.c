@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "recover.h"
+
+#include <errno.h>
+
+#include "log.h"
+#include "util/macros.h"
+
+/*
+ * After a server's death the driver takes a moment to see it, and Linux 6.12
+ * up to the time-out of the requests where every tag has one.
+ */
+#define DEATH_SECONDS 90
+#define LOOK_SECONDS 0.1
+#define ANSWER_SECONDS 10
+/* Deleting waits for the last user of the disk. */
+#define DELETE_PATIENCE 5
+
+static void look(struct recover *recover);
+
+static void go_on(struct recover *recover)
+{
+	if (recover->given_up)
+		return;
+	while (recover->next < recover->table->count) {
+		recover->entry = &recover->table->entries[recover->next++];
+		if (recover->entry->state == TABLE_WAITS) {
+			look(recover);
+			return;
+		}
+	}
+	recover->done(recover);
+}
+
+static void forget(struct recover *recover)
+{
+	table_remove(recover->table, recover->entry->name);
+	recover->entry->state = TABLE_GONE;
+	go_on(recover);
+}
+
+static void issue(struct recover *recover, uint32_t op, double deadline,
+		  void (*done)(struct ctrl_command *command, int result),
+		  void (*late)(struct ctrl_command *command))
+{
+	const char *before = log_switch(recover->entry->name);
+
+	recover->command = (struct ctrl_command){
+		.op = op,
+		.dev_id = (uint32_t)recover->entry->id,
+		.deadline = deadline,
+		.done = done,
+		.late = late,
+	};
+	if (op == UBLK_CMD_GET_DEV_INFO) {
+		recover->command.buffer = &recover->info;
+		recover->command.length = sizeof(recover->info);
+	}
+	ctrl_issue(recover->ctrl, &recover->command);
+	log_switch(before);
+}
+
+/* ---- deleting ----------------------------------------------------------------------- */
+
+static void deleted(struct ctrl_command *command, int result)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	if (result && result != -ENODEV) {
+		ctrl_report(command, result);
+		go_on(recover);
+		return;
+	}
+	ublkd_note("device %u is deleted: %s", command->dev_id,
+		   recover->info.state == UBLK_S_DEV_DEAD ? "the last server had not started it, or "
+							    "stopped it" :
+							    "it is not described any more");
+	forget(recover);
+}
+
+static void delete_late(struct ctrl_command *command)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	ublkd_note("device %u is stopped, but it is still open or mounted: it goes with its last "
+		   "user", command->dev_id);
+	ctrl_abandon(command);
+	forget(recover);
+}
+
+/* ---- looking ------------------------------------------------------------------------- */
+
+static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)loop;
+	(void)events;
+	look(container_of(timer, struct recover, timer));
+}
+
+/* The entry is right, as it has the cookie; its device waits, or will, or never worked. */
+static void judge(struct recover *recover)
+{
+	struct table_entry *entry = recover->entry;
+	bool wanted = recover->wanted(recover, entry->name);
+	bool delete = recover->info.state == UBLK_S_DEV_DEAD || (!wanted && recover->drop);
+
+	if (!wanted && !delete) {
+		ublkd_note("device %u waits for a server, but is not described any more: it is left "
+			   "alone; --drop would delete it", (unsigned)entry->id);
+		go_on(recover);
+	} else if (recover->info.state == UBLK_S_DEV_LIVE && ev_now(recover->ctrl->loop) < recover->until) {
+		ev_timer_init(&recover->timer, look_again, LOOK_SECONDS, 0);
+		ev_timer_start(recover->ctrl->loop, &recover->timer);
+	} else if (recover->info.state == UBLK_S_DEV_LIVE) {
+		ublkd_error("device %u: expected one that waits for a server, got one that process "
+			    "%d serves", (unsigned)entry->id, recover->info.ublksrv_pid);
+		entry->state = TABLE_SERVED;
+		go_on(recover);
+	} else if (delete) {
+		issue(recover, UBLK_CMD_DEL_DEV, DELETE_PATIENCE, deleted, delete_late);
+	} else {
+		go_on(recover);
+	}
+}
+
+static void got_info(struct ctrl_command *command, int result)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	if (result == -ENODEV) {
+		log_debug("device %u is not there any more", command->dev_id);
+		forget(recover);
+	} else if (result) {
+		ctrl_report(command, result);
+		recover->entry->state = TABLE_SERVED;
+		go_on(recover);
+	} else if (recover->info.ublksrv_flags != recover->entry->cookie) {
+		ublkd_note("device %u is another's by now: it is left alone", command->dev_id);
+		forget(recover);
+	} else {
+		judge(recover);
+	}
+}
+
+/* What is not known may be served. */
+static void late(struct ctrl_command *command)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	if (recover->given_up)
+		return;
+	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
+		    ctrl_op_name(command->op), command->dev_id, command->deadline);
+	for (unsigned i = recover->next - 1; i < recover->table->count; i++) {
+		if (recover->table->entries[i].state == TABLE_WAITS)
+			recover->table->entries[i].state = TABLE_SERVED;
+	}
+	recover->given_up = true;
+	recover->done(recover);
+}
+
+static void look(struct recover *recover)
+{
+	issue(recover, UBLK_CMD_GET_DEV_INFO, ANSWER_SECONDS, got_info, late);
+}
+
+void recover_start(struct recover *recover)
+{
+	recover->until = ev_now(recover->ctrl->loop) + DEATH_SECONDS;
+	go_on(recover);
+}
+
+void recover_hurry(struct recover *recover)
+{
+	recover->until = 0;
+}

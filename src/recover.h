@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What became of the devices that the last server had, by the table that it
+ * left: looked at once, before anything is started. Main thread.
+ */
+#ifndef RECOVER_H
+#define RECOVER_H
+
+#include "ctrl.h"
+#include "table.h"
+
+struct recover {
+	/* Set by the caller. */
+	struct table *table;
+	struct ctrl *ctrl;
+	bool drop; /* delete devices that are not wanted, which are left waiting otherwise */
+	bool (*wanted)(struct recover *recover, const char *name);
+	/* The state of each entry is known. */
+	void (*done)(struct recover *recover);
+
+	struct ctrl_command command;
+	struct ublk_dev_info info;
+	struct table_entry *entry; /* that is looked at */
+	unsigned next;
+	ev_timer timer;  /* between looks at a device that still seems to be served */
+	ev_tstamp until; /* it may */
+	bool given_up;   /* the driver does not answer; the command is still out */
+};
+
+void recover_start(struct recover *recover);
+/* Waits for nothing any more; done() follows. */
+void recover_hurry(struct recover *recover);
+
+#endif

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "table.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "log.h"
+#include "orphan.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+#define TABLE_VERSION 1
+#define SUFFIX ".json"
+#define TEMPORARY ".new"
+#define LARGEST_FILE 65536
+/* A server that was killed a moment ago may still be on its way out. */
+#define LOCK_TRIES 100
+#define LOCK_PAUSE_NS 50000000 /* 50 ms */
+
+enum kind {
+	TEXT,
+	NUMBER,
+	BITS, /* a text, 0x…: JSON's numbers have 63 bits here */
+};
+
+/* In the order in which differences are looked for. */
+static const struct field {
+	const char *key;
+	enum kind kind;
+	size_t offset, size;
+	const char *about; /* what to look at when it differs; NULL: the key */
+} fields[] = {
+#define FIELD(key, kind, member, about) \
+	{ key, kind, offsetof(struct table_entry, member), \
+	  sizeof(((struct table_entry *)0)->member), about }
+	FIELD("name", TEXT, name, NULL),
+	FIELD("id", NUMBER, id, NULL),
+	FIELD("cookie", BITS, cookie, NULL),
+	FIELD("backend", TEXT, backend, NULL),
+	FIELD("identity", TEXT, identity, "backing"),
+	FIELD("sectors", NUMBER, sectors, "size in sectors of 512 bytes"),
+	FIELD("block-size", NUMBER, block_size, NULL),
+	FIELD("physical-block-size", NUMBER, physical_block_size, NULL),
+	FIELD("attributes", BITS, attributes, "attributes (read-only, rotational, cache)"),
+	FIELD("queues", NUMBER, queues, NULL),
+	FIELD("depth", NUMBER, depth, NULL),
+	FIELD("max-io", NUMBER, max_io, NULL),
+	FIELD("features", BITS, features, "features (on-crash, data, memory, batch, reactors)"),
+#undef FIELD
+};
+
+static const char *text_of(const struct table_entry *entry, const struct field *field)
+{
+	return (const char *)entry + field->offset;
+}
+
+static uint64_t number_of(const struct table_entry *entry, const struct field *field)
+{
+	uint64_t number;
+
+	memcpy(&number, text_of(entry, field), sizeof(number));
+	return number;
+}
+
+/* ---- an entry and its file -------------------------------------------------------- */
+
+static json_t *to_json(const struct table_entry *entry)
+{
+	json_t *object = json_object();
+
+	json_object_set_new(object, "version", json_integer(TABLE_VERSION));
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		const struct field *f = &fields[i];
+
+		json_object_set_new(object, f->key,
+				    f->kind == TEXT ? json_string(text_of(entry, f)) :
+				    f->kind == BITS ? json_sprintf("%#" PRIx64, number_of(entry, f)) :
+						      json_integer((json_int_t)number_of(entry, f)));
+	}
+	return object;
+}
+
+static bool set_field(struct table_entry *entry, const struct field *field, const json_t *value)
+{
+	char *at = (char *)entry + field->offset;
+	const char *text = json_string_value(value);
+	uint64_t number;
+	char *end;
+
+	if (field->kind == TEXT) {
+		if (!text || strlen(text) >= field->size)
+			return false;
+		strcpy(at, text);
+		return true;
+	}
+	if (field->kind == BITS) {
+		if (!text || strncmp(text, "0", 1))
+			return false;
+		number = strtoull(text, &end, 16);
+		if (*end)
+			return false;
+	} else {
+		if (!json_is_integer(value) || json_integer_value(value) < 0)
+			return false;
+		number = (uint64_t)json_integer_value(value);
+	}
+	memcpy(at, &number, sizeof(number));
+	return true;
+}
+
+/* NULL, or what was expected of the file. */
+static const char *from_json(struct table_entry *entry, const char *name, const json_t *object)
+{
+	if (!json_is_object(object))
+		return "a JSON object";
+	if (json_integer_value(json_object_get(object, "version")) != TABLE_VERSION)
+		return "\"version\": 1";
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		if (!set_field(entry, &fields[i], json_object_get(object, fields[i].key)))
+			return fields[i].key;
+	}
+	if (strcmp(entry->name, name))
+		return "the name of the file as \"name\"";
+	if (entry->id > INT32_MAX)
+		return "a number of a device as \"id\"";
+	if (!orphan_cookie_lasting(entry->cookie))
+		return "the number of a device that outlives its server as \"cookie\"";
+	return NULL;
+}
+
+static json_t *load(const struct table *table, const char *file, json_error_t *error)
+{
+	_cleanup_fd_ int fd = openat(table->folder, file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st)) {
+		snprintf(error->text, sizeof(error->text), "%s", strerror(errno));
+		return NULL;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_size > LARGEST_FILE) {
+		snprintf(error->text, sizeof(error->text), "no small regular file");
+		return NULL;
+	}
+	return json_loadfd(fd, JSON_REJECT_DUPLICATES, error);
+}
+
+static void read_entry(const struct table *table, struct table_entry *entry, const char *file)
+{
+	char name[sizeof(entry->name)];
+	json_error_t error = { 0 };
+	const char *lacks = NULL;
+	json_t *object;
+
+	snprintf(name, sizeof(name), "%.*s", (int)MIN(strlen(file) - strlen(SUFFIX), sizeof(name) - 1),
+		 file);
+	object = load(table, file, &error);
+	if (object)
+		lacks = from_json(entry, name, object);
+	if (!object)
+		ublkd_error("'%s/%s': expected an entry of the table of devices, got what cannot be "
+			    "read: %s", table->path, file, error.text);
+	else if (lacks)
+		ublkd_error("'%s/%s': expected an entry of the table of devices, got one without %s",
+			    table->path, file, lacks);
+	json_decref(object);
+	if (object && !lacks)
+		return;
+	*entry = (struct table_entry){ .state = TABLE_DAMAGED };
+	strcpy(entry->name, name);
+}
+
+/* ---- the folder ---------------------------------------------------------------------- */
+
+static int is_entry(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return length > strlen(SUFFIX) && !strcmp(entry->d_name + length - strlen(SUFFIX), SUFFIX);
+}
+
+static int read_folder(struct table *table)
+{
+	struct dirent **files;
+	int count = scandirat(table->folder, ".", &files, is_entry, alphasort);
+
+	if (count < 0) {
+		ublkd_error("cannot read the folder '%s': %s", table->path, strerror(errno));
+		return -errno;
+	}
+	table->entries = calloc((size_t)count + 1, sizeof(*table->entries));
+	for (int i = 0; i < count; i++) {
+		if (table->entries)
+			read_entry(table, &table->entries[table->count++], files[i]->d_name);
+		free(files[i]);
+	}
+	free(files);
+	if (table->entries)
+		return 0;
+	ublkd_error("no memory for the table of devices");
+	return -ENOMEM;
+}
+
+static int lock_folder(const struct table *table)
+{
+	for (int i = 0; flock(table->folder, LOCK_EX | LOCK_NB); i++) {
+		if (errno != EWOULDBLOCK || i == LOCK_TRIES) {
+			ublkd_error("state: expected a folder that no other server has, got '%s': %s",
+				    table->path, errno == EWOULDBLOCK ? "it is in use" :
+									strerror(errno));
+			return -EBUSY;
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = LOCK_PAUSE_NS }, NULL);
+	}
+	return 0;
+}
+
+int table_open(struct table *table, const char *path)
+{
+	int ret;
+
+	*table = (struct table){ .path = strdup(path), .folder = -1 };
+	if (!table->path || (mkdir(path, 0700) && errno != EEXIST) ||
+	    (table->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+		ret = -errno;
+		ublkd_error("state: expected a folder that can be made or read, got '%s': %s", path,
+			    strerror(errno));
+	} else {
+		ret = lock_folder(table);
+		if (!ret)
+			ret = read_folder(table);
+	}
+	if (ret)
+		table_close(table);
+	return ret;
+}
+
+void table_close(struct table *table)
+{
+	cleanup_fd(&table->folder);
+	free(table->entries);
+	free(table->path);
+	*table = (struct table){ .folder = -1 };
+}
+
+struct table_entry *table_find(const struct table *table, const char *name)
+{
+	for (unsigned i = 0; i < table->count; i++) {
+		if (!strcmp(table->entries[i].name, name))
+			return &table->entries[i];
+	}
+	return NULL;
+}
+
+/* ---- changes ----------------------------------------------------------------------------- */
+
+static int write_file(const struct table *table, const struct table_entry *entry, const char *file)
+{
+	_cleanup_fd_ int fd = openat(table->folder, file,
+				     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	json_t *object;
+	bool written;
+
+	if (fd < 0)
+		return -errno;
+	object = to_json(entry);
+	errno = ENOMEM;
+	written = !json_dumpfd(object, fd, JSON_INDENT(1) | JSON_PRESERVE_ORDER) && !fsync(fd);
+	json_decref(object);
+	return written ? 0 : -errno;
+}
+
+int table_write(const struct table *table, const struct table_entry *entry)
+{
+	char file[128], temporary[sizeof(file) + sizeof(TEMPORARY)];
+	int ret;
+
+	snprintf(file, sizeof(file), "%s" SUFFIX, entry->name);
+	snprintf(temporary, sizeof(temporary), "%s" TEMPORARY, file);
+	ret = write_file(table, entry, temporary);
+	if (!ret && (renameat(table->folder, temporary, table->folder, file) || fsync(table->folder)))
+		ret = -errno;
+	if (ret) {
+		ublkd_error("cannot write '%s/%s': %s", table->path, file, strerror(-ret));
+		unlinkat(table->folder, temporary, 0);
+	}
+	return ret;
+}
+
+int table_remove(const struct table *table, const char *name)
+{
+	char file[128];
+
+	snprintf(file, sizeof(file), "%s" SUFFIX, name);
+	if ((!unlinkat(table->folder, file, 0) && !fsync(table->folder)) || errno == ENOENT)
+		return 0;
+	ublkd_error("cannot remove '%s/%s': %s", table->path, file, strerror(errno));
+	return -errno;
+}
+
+bool table_differs(const struct table_entry *was, const struct table_entry *is,
+		   char text[TABLE_DIFFERENCE_SIZE])
+{
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+		const struct field *f = &fields[i];
+		const char *about = f->about ? f->about : f->key;
+		size_t size = TABLE_DIFFERENCE_SIZE;
+
+		if (f->kind == TEXT ? !strcmp(text_of(was, f), text_of(is, f)) :
+				      number_of(was, f) == number_of(is, f))
+			continue;
+		if (f->kind == TEXT)
+			snprintf(text, size, "%s: expected '%s', got '%s'", about, text_of(was, f),
+				 text_of(is, f));
+		else
+			snprintf(text, size, f->kind == BITS ? "%s: expected %#" PRIx64 ", got %#" PRIx64 :
+							       "%s: expected %" PRIu64 ", got %" PRIu64,
+				 about, number_of(was, f), number_of(is, f));
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The devices that outlive their server, in a folder: a file NAME.json for
+ * each, which says what the next server has to find the same. A file is there
+ * before its device has a disk, and goes after the device. One server at a
+ * time has the folder. Main thread; -errno after an error text.
+ */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include <ublkd/backend.h>
+
+enum table_state {
+	TABLE_WAITS,   /* as far as is known, its device waits for a server */
+	TABLE_DAMAGED, /* the file is no entry: nothing but the name is known */
+	TABLE_SERVED,  /* its device has, or may have, a server */
+	TABLE_GONE,    /* its device and its file are gone */
+};
+
+struct table_entry {
+	char name[65];
+	uint64_t id;
+	uint64_t cookie;   /* see orphan.h; tells the device from another of this number */
+	char backend[128]; /* [FILTER+…]BACKEND */
+	char identity[UBLKD_IDENTITY_SIZE];
+	uint64_t sectors;  /* of 512 bytes */
+	uint64_t block_size;
+	uint64_t physical_block_size;
+	uint64_t attributes; /* UBLK_ATTR_* */
+	uint64_t queues;   /* asked, of which there may be fewer */
+	uint64_t depth;
+	uint64_t max_io;
+	uint64_t features; /* UBLK_F_* that were asked */
+
+	enum table_state state;
+};
+
+struct table {
+	char *path;
+	int folder;
+	struct table_entry *entries; /* as they were found when it was opened */
+	unsigned count;
+};
+
+/*
+ * Makes the folder if there is none, and reads it. Files that are no entries
+ * are said, and are entries that are damaged.
+ */
+int table_open(struct table *table, const char *path);
+void table_close(struct table *table);
+struct table_entry *table_find(const struct table *table, const char *name);
+/* Returns when it is on the disk. There is the old entry or the new one at any time. */
+int table_write(const struct table *table, const struct table_entry *entry);
+int table_remove(const struct table *table, const char *name);
+
+#define TABLE_DIFFERENCE_SIZE 512
+/* Whether they are devices that differ; then text says in what: "KEY: expected …, got …". */
+bool table_differs(const struct table_entry *was, const struct table_entry *is,
+		   char text[TABLE_DIFFERENCE_SIZE]);
+
+#endif
