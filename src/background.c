@@ -12,7 +12,7 @@
 #include "log.h"
 #include "util/macros.h"
 
-/* Copies what the child reports; its end without a report is its failure. */
+/* Copies what the child reports, up to a NUL; its end without that is its failure. */
 static int wait_for_child(pid_t pid, int fd)
 {
 	char text[4096];
@@ -23,8 +23,10 @@ static int wait_for_child(pid_t pid, int fd)
 	do {
 		got = read(fd, text, sizeof(text));
 		if (got > 0) {
-			ready = true;
-			printed = write(STDOUT_FILENO, text, (size_t)got) == got && printed;
+			ssize_t size = got - !text[got - 1];
+
+			ready |= size < got;
+			printed = (!size || write(STDOUT_FILENO, text, (size_t)size) == size) && printed;
 		}
 	} while (got > 0 || (got < 0 && errno == EINTR));
 	if (ready)
@@ -65,7 +67,7 @@ int background_start(struct background *background)
 void background_ready(struct background *background, const char *lines)
 {
 	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	size_t left = strlen(lines);
+	size_t left = strlen(lines) + 1;
 	ssize_t written;
 
 	/* First the streams, so that a reader of them sees their end. */
