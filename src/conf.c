@@ -189,7 +189,8 @@ static void set_name(struct conf_device *device, struct reading *reading)
 	}
 	if (!spec_name_fits(device->name))
 		line_error(reading, line ? line->number : 0,
-			   "name: expected " SPEC_NAME_EXPECTED ", got '%s'%s", device->name, line ? "" : ", the file's name");
+			   "name: expected " SPEC_NAME_EXPECTED ", got '%s'%s", device->name,
+			   line ? "" : ", the file's name");
 }
 
 static void set_from_line(struct conf_device *device, struct reading *reading,

@@ -75,7 +75,7 @@ struct device {
 	bool counting, logging;           /* what they were asked for */
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
-	bool taken;                       /* former is ours, though not ours to delete before added is set */
+	bool taken;                       /* former is ours; to delete only once added is set */
 	bool holds;                       /* went in the middle of that: reactors have requests of it */
 	bool entered;                     /* is in the table */
 	bool writing, written;            /* what is cached, before the stop */

@@ -108,7 +108,8 @@ static void judge(struct recover *recover)
 		ublkd_note("device %u waits for a server, but is not described any more: it is left "
 			   "alone; --drop would delete it", (unsigned)entry->id);
 		go_on(recover);
-	} else if (recover->info.state == UBLK_S_DEV_LIVE && ev_now(recover->ctrl->loop) < recover->until) {
+	} else if (recover->info.state == UBLK_S_DEV_LIVE &&
+		   ev_now(recover->ctrl->loop) < recover->until) {
 		ev_timer_init(&recover->timer, look_again, LOOK_SECONDS, 0);
 		ev_timer_start(recover->ctrl->loop, &recover->timer);
 	} else if (recover->info.state == UBLK_S_DEV_LIVE) {

@@ -121,12 +121,9 @@ static const char *state_name(const struct hosted *hosted)
 
 static json_t *backend_names(const struct spec *spec)
 {
-	char text[256] = "";
-	size_t used = 0;
+	char text[256];
 
-	for (unsigned i = 0; i < spec->nr_layers && used < sizeof(text); i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", i ? "+" : "",
-					 spec->layers[i].backend->name);
+	spec_name(spec, text, sizeof(text));
 	return json_string(text);
 }
 
