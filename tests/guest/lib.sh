@@ -478,7 +478,7 @@ a_real_tree() {
 	for tree in /usr/include /usr/share/doc /usr/share; do
 		[ -d "$tree" ] || continue
 		(cd "$tree" && find . -xdev -type f -print0 2>/dev/null) | sort -z >all.list
-		head -z -n "$(long 6000 2000)" all.list >tree.list
+		head -z -n "$(long 6000 1000)" all.list >tree.list
 		[ "$(tr -dc '\0' <tree.list | wc -c)" -ge 1000 ] && break
 	done
 	tar -C "$tree" --null -T tree.list -cf - | tar -C "$1" -xf -
