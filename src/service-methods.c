@@ -88,9 +88,10 @@ static void end(struct job *job)
  * Those that wait for such an event, or for any of a device that is gone: an
  * answer may bring the next call, and so the next job.
  */
-static struct job *take_jobs(struct manager *manager, const struct hosted *hosted, int kind)
+static void answer_jobs(struct manager *manager, const struct hosted *hosted, int kind,
+			void (*answer)(struct job *job, const struct hosted *hosted))
 {
-	struct job **link = &manager->jobs, *taken = NULL;
+	struct job **link = &manager->jobs, *taken = NULL, *next;
 
 	while (*link) {
 		struct job *job = *link;
@@ -103,7 +104,11 @@ static struct job *take_jobs(struct manager *manager, const struct hosted *hoste
 		job->next = taken;
 		taken = job;
 	}
-	return taken;
+	for (; taken; taken = next) {
+		next = taken->next;
+		answer(taken, hosted);
+		end(taken);
+	}
 }
 
 /* ---- devices as JSON ---------------------------------------------------------------- */
@@ -241,15 +246,14 @@ static void run_show(struct service_call *call)
 	device_count(&hosted->device);
 }
 
+static void answer_counted(struct job *job, const struct hosted *hosted)
+{
+	service_reply(job->call, details_json(hosted, true));
+}
+
 void manager_counted(struct manager *manager, struct hosted *hosted)
 {
-	struct job *job = take_jobs(manager, hosted, JOB_SHOW), *next;
-
-	for (; job; job = next) {
-		next = job->next;
-		service_reply(job->call, details_json(hosted, true));
-		end(job);
-	}
+	answer_jobs(manager, hosted, JOB_SHOW, answer_counted);
 }
 
 /* ---- Add ---------------------------------------------------------------------------- */
@@ -396,17 +400,16 @@ static void run_add(struct service_call *call)
 	}
 }
 
+static void answer_live(struct job *job, const struct hosted *hosted)
+{
+	service_reply(job->call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
+					   hosted->device.node.path, "number",
+					   (json_int_t)hosted->device.id));
+}
+
 void manager_live(struct manager *manager, struct hosted *hosted)
 {
-	struct job *job = take_jobs(manager, hosted, JOB_ADD), *next;
-
-	for (; job; job = next) {
-		next = job->next;
-		service_reply(job->call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
-						   hosted->device.node.path, "number",
-						   (json_int_t)hosted->device.id));
-		end(job);
-	}
+	answer_jobs(manager, hosted, JOB_ADD, answer_live);
 }
 
 /* ---- Delete ------------------------------------------------------------------------- */
@@ -448,16 +451,15 @@ static void run_delete(struct service_call *call)
 	device_stop_unused(&hosted->device);
 }
 
+static void answer_in_use(struct job *job, const struct hosted *hosted)
+{
+	in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ? "open by a program" :
+									     "claimed");
+}
+
 void manager_in_use(struct manager *manager, struct hosted *hosted)
 {
-	struct job *job = take_jobs(manager, hosted, JOB_DELETE), *next;
-
-	for (; job; job = next) {
-		next = job->next;
-		in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ?
-					  "open by a program" : "claimed");
-		end(job);
-	}
+	answer_jobs(manager, hosted, JOB_DELETE, answer_in_use);
 }
 
 /* ---- the end of a device ------------------------------------------------------------ */
@@ -479,13 +481,7 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 
 void manager_ended(struct manager *manager, struct hosted *hosted)
 {
-	struct job *job = take_jobs(manager, hosted, -1), *next;
-
-	for (; job; job = next) {
-		next = job->next;
-		answer_ended(job, hosted);
-		end(job);
-	}
+	answer_jobs(manager, hosted, -1, answer_ended);
 	if (hosted->owner && hosted->state != HOSTED_STUCK)
 		free_added(hosted->owner);
 }

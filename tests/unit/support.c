@@ -40,6 +40,22 @@ const char *capture_end(void)
 	return text;
 }
 
+int run_captured(int (*run)(int argc, char **argv), const char *name, const char *const *args,
+		 const char **said)
+{
+	char *argv[16] = { (char *)(uintptr_t)name };
+	int argc = 1, status;
+
+	for (; *args; args++) {
+		assert_true(argc < 15);
+		argv[argc++] = (char *)(uintptr_t)*args;
+	}
+	capture_begin();
+	status = run(argc, argv);
+	*said = capture_end();
+	return status;
+}
+
 void assert_contains_at(const char *text, const char *part, const char *file, int line)
 {
 	if (strstr(text, part))

@@ -19,6 +19,9 @@
  */
 void capture_begin(void);
 const char *capture_end(void);
+/* A program or command with these arguments, NULL at the end: its exit status, and what it says. */
+int run_captured(int (*run)(int argc, char **argv), const char *name, const char *const *args,
+		 const char **said);
 
 #define assert_contains(text, part) assert_contains_at(text, part, __FILE__, __LINE__)
 void assert_contains_at(const char *text, const char *part, const char *file, int line);

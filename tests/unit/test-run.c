@@ -25,15 +25,7 @@ static const char *said;
 
 static int run_with(const char *const *args)
 {
-	char *argv[16] = { (char *)(uintptr_t)"run" };
-	int argc = 1, status;
-
-	for (; *args; args++)
-		argv[argc++] = (char *)(uintptr_t)*args;
-	capture_begin();
-	status = run_command.run(argc, argv);
-	said = capture_end();
-	return status;
+	return run_captured(run_command.run, "run", args, &said);
 }
 
 #define RUN(...) run_with((const char *const[]){ __VA_ARGS__, NULL })

@@ -113,12 +113,12 @@ static void bursts_make_it_patient(void **state)
 	assert_int_equal(look(&schedule, LOOK, LOOK, 0), SCHEDULE_EAGER);
 }
 
-/* Looks until it is patient once more. */
-static unsigned pause_of(struct schedule *schedule)
+/* Looks until it is patient, or patient once more. */
+static unsigned patient_after(struct schedule *schedule, uint64_t arrivals, uint64_t delay)
 {
 	unsigned looks = 0;
 
-	while (look(schedule, LOOK, LOOK / 8, 0) != SCHEDULE_PATIENT)
+	while (look(schedule, LOOK, arrivals, delay) != SCHEDULE_PATIENT)
 		assert_true(++looks < 10000);
 	return looks;
 }
@@ -135,7 +135,7 @@ static void patience_that_costs_time_ends_and_comes_back_later_and_later(void **
 		/* Once may be by chance. */
 		assert_int_equal(look(&schedule, LOOK, LOOK / 8, slow), SCHEDULE_PATIENT);
 		assert_int_equal(look(&schedule, LOOK, LOOK / 8, slow), SCHEDULE_USUAL);
-		pause = pause_of(&schedule);
+		pause = patient_after(&schedule, LOOK / 8, 0);
 		assert_true(pause > 5 && pause > before);
 		before = pause;
 	}
@@ -144,7 +144,7 @@ static void patience_that_costs_time_ends_and_comes_back_later_and_later(void **
 		look(&schedule, LOOK, LOOK / 8, 0);
 	assert_int_equal(look(&schedule, LOOK, LOOK / 8, slow), SCHEDULE_PATIENT);
 	assert_int_equal(look(&schedule, LOOK, LOOK / 8, slow), SCHEDULE_USUAL);
-	assert_true(pause_of(&schedule) < before / 4);
+	assert_true(patient_after(&schedule, LOOK / 8, 0) < before / 4);
 }
 
 static void nobody_is_patient_without_knowing_what_it_costs(void **state)
@@ -163,29 +163,22 @@ static void nobody_is_patient_without_knowing_what_it_costs(void **state)
 static void patience_is_tried_where_no_bursts_show(void **state)
 {
 	struct schedule schedule = able();
-	unsigned looks = 0;
 
 	(void)state;
-	while (look(&schedule, LOOK, LOOK / 2, 0) != SCHEDULE_PATIENT)
-		assert_true(++looks < 100);
+	assert_in_range(patient_after(&schedule, LOOK / 2, 0), 20, 100);
 	assert_int_equal(look(&schedule, LOOK, LOOK / 8, 0), SCHEDULE_PATIENT);
 	/* Later on one without bursts does not end it. */
 	assert_int_equal(look(&schedule, LOOK, LOOK / 2, 0), SCHEDULE_PATIENT);
 	assert_int_equal(look(&schedule, LOOK, LOOK, 0), SCHEDULE_EAGER);
-	looks = 0;
-	while (look(&schedule, LOOK, LOOK, 0) == SCHEDULE_EAGER)
-		assert_true(++looks < 100);
-	assert_int_equal(schedule.way, SCHEDULE_PATIENT);
+	assert_in_range(patient_after(&schedule, LOOK, 0), 20, 100);
 }
 
 static void patience_that_makes_no_bursts_ends_at_once(void **state)
 {
 	struct schedule schedule = able();
-	unsigned looks = 0;
 
 	(void)state;
-	while (look(&schedule, LOOK, LOOK / 2, 0) != SCHEDULE_PATIENT)
-		assert_true(++looks < 100);
+	assert_in_range(patient_after(&schedule, LOOK / 2, 0), 20, 100);
 	assert_int_equal(look(&schedule, LOOK, LOOK / 2, 0), SCHEDULE_USUAL);
 	assert_true(schedule.pause > 0);
 }
@@ -199,9 +192,7 @@ static void a_dear_trial_between_single_requests_comes_back_later_and_later(void
 	(void)state;
 	assert_int_equal(look(&schedule, LOOK, LOOK, 0), SCHEDULE_EAGER);
 	for (unsigned i = 0; i < 10; i++) {
-		looks = 0;
-		while (look(&schedule, LOOK, LOOK, LOOK * 4000000) != SCHEDULE_PATIENT)
-			assert_true(++looks < 10000);
+		looks = patient_after(&schedule, LOOK, LOOK * 4000000);
 		assert_int_equal(look(&schedule, LOOK, LOOK, LOOK * 4000000), SCHEDULE_EAGER);
 		assert_true(looks >= before);
 		before = looks;

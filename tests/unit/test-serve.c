@@ -22,15 +22,7 @@ static const char *said;
 
 static int serve_with(const char *const *args)
 {
-	char *argv[16] = { (char *)(uintptr_t)"serve" };
-	int argc = 1, status;
-
-	for (; *args; args++)
-		argv[argc++] = (char *)(uintptr_t)*args;
-	capture_begin();
-	status = serve_command.run(argc, argv);
-	said = capture_end();
-	return status;
+	return run_captured(serve_command.run, "serve", args, &said);
 }
 
 #define SERVE(...) serve_with((const char *const[]){ __VA_ARGS__, NULL })

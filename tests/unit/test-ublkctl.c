@@ -20,14 +20,8 @@ static const char *said;
 
 static int ctl_with(const char *const *args)
 {
-	char *argv[16] = { (char *)(uintptr_t)"ublkctl" };
-	int argc = 1, status;
+	int status = run_captured(ctl_main, "ublkctl", args, &said);
 
-	for (; *args; args++)
-		argv[argc++] = (char *)(uintptr_t)*args;
-	capture_begin();
-	status = ctl_main(argc, argv);
-	said = capture_end();
 	log_switch(NULL);
 	return status;
 }
