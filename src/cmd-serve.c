@@ -9,6 +9,7 @@
 #include "command.h"
 #include "conf.h"
 #include "exit.h"
+#include "handover.h"
 #include "host.h"
 #include "log.h"
 #include "process.h"
@@ -21,7 +22,7 @@ struct serve_config {
 	struct process_config process;
 	uint64_t reactors; /* 0: one per queue */
 	char *state; /* NULL: devices end with us */
-	bool drop, check;
+	bool keep, takeover, drop, check;
 	char *socket, *socket_group;
 };
 
@@ -34,6 +35,10 @@ static const struct ublkd_option serve_options[] = {
 	{ .name = "state", .type = UBLKD_OPT_PATH, .offset = FIELD(state), .arg = "FOLDER",
 	  .help = "keep a table of the devices here, so that the next server takes them over when "
 		  "this one dies" },
+	{ .name = "keep", .type = UBLKD_OPT_BOOL, .offset = FIELD(keep), .flag = true,
+	  .help = "leave the devices to the next server when told to stop; SIGINT deletes them" },
+	{ .name = "takeover", .type = UBLKD_OPT_BOOL, .offset = FIELD(takeover), .flag = true,
+	  .help = "let the server that has the state now leave its devices, and go on with them" },
 	{ .name = "drop", .type = UBLKD_OPT_BOOL, .offset = FIELD(drop), .flag = true,
 	  .help = "delete devices that wait for a server and are not described any more" },
 	{ .name = "check", .type = UBLKD_OPT_BOOL, .offset = FIELD(check), .flag = true,
@@ -61,6 +66,8 @@ struct serve {
 	struct host host;
 	struct table table; /* where there is a state */
 	struct recover recover;
+	struct handover handover;
+	bool waits; /* for the end of the server that was asked to leave */
 	struct manager manager; /* with a socket */
 	struct process process;
 	bool failed; /* we, not a device */
@@ -97,6 +104,19 @@ static int read_files(struct serve *serve, int argc, char **argv)
 	return status;
 }
 
+static int check_state(const struct serve_config *config)
+{
+	const char *given = config->keep     ? "keep" :
+			    config->takeover ? "takeover" :
+			    config->drop     ? "drop" :
+					       NULL;
+
+	if (!given || config->state)
+		return EXIT_DONE;
+	ublkd_error("%s: expected only with --state, which says what waits", given);
+	return EXIT_USAGE;
+}
+
 static int parse_flags(struct serve *serve, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
@@ -110,11 +130,7 @@ static int parse_flags(struct serve *serve, int argc, char **argv)
 		if (status)
 			return status;
 	}
-	if (serve->config.drop && !serve->config.state) {
-		ublkd_error("drop: expected only with --state, which says what waits");
-		return EXIT_USAGE;
-	}
-	return EXIT_DONE;
+	return check_state(&serve->config);
 }
 
 /* ---- the devices ------------------------------------------------------------------ */
@@ -140,6 +156,17 @@ static void on_live(struct hosted *hosted)
 		ublkd_error("cannot print '%s': %s", hosted->device.node.path, strerror(errno));
 }
 
+/* How long their I/O may have waited: from our word to the other server until now. */
+static void report_takeover(const struct serve *serve)
+{
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < serve->host.count; i++)
+		taken += serve->host.devices[i]->former && serve->host.devices[i]->state == HOSTED_LIVE;
+	ublkd_note("%u device(s) taken over from process %d within %.2f s", taken,
+		   serve->handover.pid, ev_now(serve->loop) - serve->handover.asked);
+}
+
 static void on_settled(struct host *host)
 {
 	struct serve *serve = host->owner;
@@ -147,6 +174,8 @@ static void on_settled(struct host *host)
 	size_t size;
 	FILE *out;
 
+	if (serve->handover.asked > 0)
+		report_takeover(serve);
 	if (process_leave_pid_file(&serve->process)) {
 		serve->failed = true;
 		host_stop(host, false);
@@ -189,19 +218,49 @@ static void on_in_use(struct hosted *hosted)
 	manager_in_use(&serve->manager, hosted);
 }
 
+static void end(struct serve *serve, int status)
+{
+	serve->status = status;
+	ev_break(serve->loop, EVBREAK_ALL);
+}
+
 static void on_gone(struct host *host, int status)
 {
 	struct serve *serve = host->owner;
 
-	serve->status = status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE;
-	ev_break(serve->loop, EVBREAK_ALL);
+	end(serve, status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE);
+}
+
+static void leave(struct serve *serve)
+{
+	serve->process.leaves = true;
+	recover_hurry(&serve->recover);
+	host_leave(&serve->host);
 }
 
 static void on_stop(struct process *process, int signal)
 {
-	(void)signal;
-	recover_hurry(&container_of(process, struct serve, process)->recover);
-	host_stop(&container_of(process, struct serve, process)->host, process->stops > 1);
+	struct serve *serve = container_of(process, struct serve, process);
+
+	if (serve->waits) {
+		handover_abandon(&serve->handover);
+		end(serve, EXIT_DONE);
+	} else if (serve->config.keep && signal != SIGINT && process->stops == 1) {
+		leave(serve);
+	} else {
+		recover_hurry(&serve->recover);
+		host_stop(&serve->host, process->stops > 1);
+	}
+}
+
+static void on_leave(struct process *process)
+{
+	struct serve *serve = container_of(process, struct serve, process);
+
+	if (serve->host.table)
+		leave(serve);
+	else
+		ublkd_note("the signal to leave devices to another server is of no use without --state");
 }
 
 static void on_stats(struct process *process)
@@ -248,28 +307,12 @@ static bool wanted(struct recover *recover, const char *name)
 
 static void recovered(struct recover *recover)
 {
+	struct serve *serve = container_of(recover, struct serve, recover);
 	const char *before = log_switch(NULL);
 
-	host_start(&container_of(recover, struct serve, recover)->host);
+	manager_take_over(&serve->manager, &serve->table);
+	host_start(&serve->host);
 	log_switch(before);
-}
-
-static int start(struct serve *serve)
-{
-	if (!serve->config.state) {
-		host_start(&serve->host);
-		return EXIT_DONE;
-	}
-	if (table_open(&serve->table, serve->config.state))
-		return EXIT_RUNTIME;
-	serve->host.table = &serve->table;
-	serve->recover.table = &serve->table;
-	serve->recover.ctrl = &serve->ctrl;
-	serve->recover.drop = serve->config.drop;
-	serve->recover.wanted = wanted;
-	serve->recover.done = recovered;
-	recover_start(&serve->recover);
-	return EXIT_DONE;
 }
 
 static rlim_t files_needed(const struct serve *serve)
@@ -313,14 +356,63 @@ static int open_socket(struct serve *serve)
 {
 	struct service *service = &serve->manager.service;
 
-	if (!serve->config.socket)
-		return EXIT_DONE;
+	/* A device may be one of the last server's clients, without a socket of ours too. */
 	serve->manager.host = &serve->host;
 	serve->manager.on_more = on_more;
+	if (!serve->config.socket)
+		return EXIT_DONE;
 	service->loop = serve->loop;
 	service->most_clients = SERVICE_CLIENTS;
 	service->patience = SERVICE_PATIENCE;
 	return manager_open(&serve->manager, serve->config.socket) ? EXIT_RUNTIME : EXIT_DONE;
+}
+
+static int open_state(struct serve *serve)
+{
+	int status = open_socket(serve);
+
+	if (status)
+		return status;
+	if (table_open(&serve->table, serve->config.state))
+		return EXIT_RUNTIME;
+	serve->host.table = &serve->table;
+	serve->recover.table = &serve->table;
+	serve->recover.ctrl = &serve->ctrl;
+	serve->recover.drop = serve->config.drop;
+	serve->recover.wanted = wanted;
+	serve->recover.done = recovered;
+	recover_start(&serve->recover);
+	return EXIT_DONE;
+}
+
+static void left_to_us(struct handover *handover)
+{
+	struct serve *serve = container_of(handover, struct serve, handover);
+	int status = open_state(serve);
+
+	serve->waits = false;
+	if (status)
+		end(serve, status);
+}
+
+static int start(struct serve *serve)
+{
+	int ret;
+
+	if (!serve->config.state) {
+		int status = open_socket(serve);
+
+		if (!status)
+			host_start(&serve->host);
+		return status;
+	}
+	if (!serve->config.takeover)
+		return open_state(serve);
+	serve->handover.loop = serve->loop;
+	serve->handover.done = left_to_us;
+	ret = handover_start(&serve->handover, serve->config.state);
+	serve->waits = ret > 0;
+	return ret < 0 ? EXIT_RUNTIME : ret ? EXIT_DONE : open_state(serve);
 }
 
 /* ---- the whole --------------------------------------------------------------------- */
@@ -339,8 +431,6 @@ static int serve_all(struct serve *serve)
 		return EXIT_RUNTIME;
 	}
 	status = make_host(serve);
-	if (!status)
-		status = open_socket(serve);
 	if (!status) {
 		process_need_files(files_needed(serve));
 		process_watch_signals(&serve->process, serve->loop);
@@ -372,6 +462,7 @@ static int serve_main(int argc, char **argv)
 	serve.process.config = &serve.config.process;
 	serve.process.on_stop = on_stop;
 	serve.process.on_stats = on_stats;
+	serve.process.on_leave = on_leave;
 	status = parse_flags(&serve, argc, argv);
 	if (!status && serve.config.process.help) {
 		command_print_help(&serve_command);

@@ -305,6 +305,12 @@ int plan_crash(struct device_plan *plan, const struct device_config *config,
 		return EXIT_KERNEL;
 	}
 	plan->features |= on_crash_features[what];
+	/*
+	 * So that a server can leave it without a request that is done by half. In batch
+	 * mode Linux 7.3 fails requests that come to a device that is made quiescent.
+	 */
+	if (what != ON_CRASH_NONE && !config->batch)
+		plan->features |= features & UBLK_F_QUIESCE;
 	return EXIT_DONE;
 }
 

@@ -40,6 +40,8 @@ const char *ctrl_op_name(uint32_t op)
 		return "END_USER_RECOVERY";
 	case UBLK_CMD_TRY_STOP_DEV:
 		return "TRY_STOP_DEV";
+	case UBLK_CMD_QUIESCE_DEV:
+		return "QUIESCE_DEV";
 	default:
 		return "unknown command";
 	}

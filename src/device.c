@@ -26,6 +26,9 @@
 /* A dead server's file of the device may be closed after the device waits. */
 #define RECOVERY_TRIES 100
 #define RECOVERY_PAUSE 0.1
+/* Between two rounds in which the driver gives back what it has, and for all of them. */
+#define LEAVE_PAUSE 0.02
+#define LEAVE_DEADLINE 10
 
 static void teardown(struct device *device);
 
@@ -259,6 +262,96 @@ static void write_back(struct device *device)
 		wrote_back(&device->write_back, -1);
 }
 
+/* ---- leaving ------------------------------------------------------------------- */
+
+static void leave(struct device *device);
+
+static void leave_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, timer);
+	const char *before = log_switch(about(device));
+
+	(void)loop;
+	(void)events;
+	leave(device);
+	log_switch(before);
+}
+
+static void quiesced(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, stop_command);
+
+	if (device->gone)
+		return;
+	if (result) {
+		ctrl_report(command, result);
+		device->leave_until = 0;
+	} else {
+		ev_timer_init(&device->timer, leave_again, LEAVE_PAUSE, 0);
+		ev_timer_start(device->loop, &device->timer);
+	}
+	teardown(device);
+}
+
+/* In the middle of requests; the driver sees it when this process ends. */
+static void leave_as_it_is(struct device *device)
+{
+	if (device->info.flags & UBLK_F_QUIESCE)
+		ublkd_note("%u queue(s) are left before all their requests are done",
+			   queues_left(device));
+	device->holds = true;
+	gone(device);
+}
+
+static void quiesce_late(struct ctrl_command *command)
+{
+	struct device *device = container_of(command, struct device, stop_command);
+
+	if (!device->gone)
+		leave_as_it_is(device);
+}
+
+/*
+ * No request comes any more once the driver has the first of these commands. It gives
+ * back the tags that have none at that moment; the commit of another leaves its tag with
+ * the driver again, for the next round.
+ */
+static void leave(struct device *device)
+{
+	if (device->stop_command.pending)
+		return;
+	if (!queues_left(device)) {
+		close(device->shape.char_fd);
+		device->shape.char_fd = -1;
+		device->added = false;
+		gone(device);
+		return;
+	}
+	if (!(device->info.flags & UBLK_F_QUIESCE) || device->draining ||
+	    ev_now(device->loop) >= device->leave_until) {
+		leave_as_it_is(device);
+		return;
+	}
+	if (ev_is_active(&device->timer))
+		return;
+	device->stop_command = (struct ctrl_command){
+		.op = UBLK_CMD_QUIESCE_DEV,
+		.dev_id = device->id,
+		.data = SHORT_DEADLINE * 1000,
+		.deadline = SHORT_DEADLINE,
+		.done = quiesced,
+		.late = quiesce_late,
+	};
+	ctrl_issue(device->ctrl, &device->stop_command);
+}
+
+bool device_can_stay(const struct device *device)
+{
+	return device->entered && (device->live || device->starting) && !device->stopping;
+}
+
+/* ---- stopping ------------------------------------------------------------------ */
+
 static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct device *device = container_of(timer, struct device, queue_timer);
@@ -291,6 +384,10 @@ static void teardown(struct device *device)
 	/* Nothing would end a fetch that came behind the stop. */
 	if (device->attaching)
 		return;
+	if (device->leaving && !device->stopped) {
+		leave(device);
+		return;
+	}
 	if (!device->stopped) {
 		if (device->stop_command.pending)
 			return;
@@ -321,10 +418,12 @@ static void stop(struct device *device, bool drain)
 {
 	if (drain && !device->draining) {
 		device->draining = true;
-		for (unsigned q = 0; q < device->nr_queues; q++) {
+		for (unsigned q = 0; q < device->nr_queues && !device->leaving; q++) {
 			if (device->queues[q].serving)
 				reactor_drain(&device->queues[q]);
 		}
+		if (device->leaving)
+			teardown(device);
 	}
 	if (device->stopping)
 		return;
@@ -348,6 +447,14 @@ void device_stop(struct device *device, bool drain)
 	log_switch(before);
 }
 
+void device_leave(struct device *device)
+{
+	assert(device_can_stay(device));
+	device->leaving = true;
+	device->leave_until = ev_now(device->loop) + LEAVE_DEADLINE;
+	device_stop(device, false);
+}
+
 /* ---- queues -------------------------------------------------------------------- */
 
 /* The last report may have been all that the way down waited for. */
@@ -355,7 +462,7 @@ static void queue_reported(struct queue *queue)
 {
 	struct device *device = queue->shape->owner;
 
-	if (device->stopped && !queues_left(device))
+	if ((device->stopped || device->leaving) && !queues_left(device))
 		teardown(device);
 }
 
@@ -930,20 +1037,26 @@ static void take_over(struct device *device)
 
 /* ---- the beginning ---------------------------------------------------------------- */
 
+/* A device that waits has the features that its first server, an older one perhaps, asked for. */
+static uint64_t features_to_choose(const struct device *device)
+{
+	return device->former ? device->features & device->former->features : device->features;
+}
+
 static int plan(struct device *device)
 {
+	uint64_t features = features_to_choose(device);
 	unsigned queues = (unsigned)MIN(device->config->queues,
 					(uint64_t)sysconf(_SC_NPROCESSORS_CONF));
-	int status = plan_device(&device->plan, device->config, device->target, device->features,
-				 queues);
+	int status = plan_device(&device->plan, device->config, device->target, features, queues);
 
 	if (!status)
-		status = plan_crash(&device->plan, device->config, device->target,
-				    device->features, device->table);
+		status = plan_crash(&device->plan, device->config, device->target, features,
+				    device->table);
 	if (status)
 		return status;
 	plan_params(&device->params, &device->plan, device->config, device->target);
-	device->asked = device->plan.features | (device->features & UBLK_F_NO_AUTO_PART_SCAN);
+	device->asked = device->plan.features | (features & UBLK_F_NO_AUTO_PART_SCAN);
 	describe(device);
 	return EXIT_DONE;
 }

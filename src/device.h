@@ -65,7 +65,8 @@ struct device {
 	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
 	struct helper write_back;         /* while writing is set */
-	ev_timer timer;                   /* until recovery is tried again; while writing, reminds */
+	ev_timer timer;                   /* until the next try to begin recovery, or to leave; while
+					     writing, reminds */
 	unsigned tries;                   /* to begin recovery */
 	struct autoclear autoclear;       /* while watching is set */
 	ev_timer queue_timer;             /* bounds the end of the queues */
@@ -76,9 +77,11 @@ struct device {
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
 	bool taken;                       /* former is ours; to delete only once added is set */
-	bool holds;                       /* went in the middle of that: reactors have requests of it */
+	bool holds;                       /* went from us as it is: reactors have requests of it */
 	bool entered;                     /* is in the table */
 	bool writing, written;            /* what is cached, before the stop */
+	bool leaving;                     /* instead of being stopped */
+	ev_tstamp leave_until;            /* when what is not done by then is left as it is */
 	bool broken;                      /* a queue's error was logged */
 	int status;
 };
@@ -89,6 +92,14 @@ void device_start(struct device *device);
  * done yet instead of serving it; may be asked for later than the stop.
  */
 void device_stop(struct device *device, bool drain);
+/* It is in a table and has a disk, so that it can wait for another server. */
+bool device_can_stay(const struct device *device);
+/*
+ * Ends our part of a device that can stay, which waits for its next server then. Where
+ * the driver has UBLK_F_QUIESCE, what it gave us is done first. device_stop() with drain
+ * is in a hurry then, too: what is not done is left to the next server.
+ */
+void device_leave(struct device *device);
 /*
  * Takes the device down if nobody uses it, else on_in_use follows. Where the
  * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open uses it; else

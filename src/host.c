@@ -160,6 +160,7 @@ static void start(struct hosted *hosted)
 			 hosted->name);
 		spec_name(hosted->spec, hosted->device.entry.backend,
 			  sizeof(hosted->device.entry.backend));
+		hosted->device.entry.options = hosted->options;
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
 		hosted->device.on_counted = on_counted;
@@ -180,6 +181,8 @@ static void stop(struct hosted *hosted)
 		break;
 	case HOSTED_STARTS:
 	case HOSTED_LIVE:
+		if (host->leaving && device_can_stay(&hosted->device))
+			break;
 		host->starting -= hosted->state == HOSTED_STARTS;
 		host->stopping++;
 		hosted->state = HOSTED_STOPS;
@@ -188,6 +191,34 @@ static void stop(struct hosted *hosted)
 	case HOSTED_STOPS:
 	case HOSTED_STUCK:
 		break;
+	}
+}
+
+static struct hosted *next_to_leave(const struct host *host)
+{
+	for (unsigned i = 0; i < host->count; i++) {
+		struct hosted *hosted = host->devices[i];
+
+		if (hosted->state == HOSTED_STARTS || hosted->state == HOSTED_LIVE)
+			return hosted;
+	}
+	return NULL;
+}
+
+/* The pause of those that stay begins when the others are gone. */
+static void leave_all(struct host *host)
+{
+	struct hosted *hosted;
+
+	host->left = true;
+	while ((hosted = next_to_leave(host))) {
+		host->starting -= hosted->state == HOSTED_STARTS;
+		host->stopping++;
+		hosted->state = HOSTED_STOPS;
+		if (device_can_stay(&hosted->device))
+			device_leave(&hosted->device);
+		else
+			device_stop(&hosted->device, host->draining);
 	}
 }
 
@@ -200,6 +231,8 @@ void host_go_on(struct host *host)
 		start(host->devices[host->next++]);
 	while (host->stopped && host->next < host->count && host->stopping < MOST_STOPPING)
 		stop(host->devices[host->next++]);
+	if (host->leaving && !host->left && host->next == host->count && !host->stopping)
+		leave_all(host);
 	settle(host);
 	if (host->stuck == host->count && (host->stopped || !host->stays) && host->on_gone) {
 		void (*last)(struct host *host, int status) = host->on_gone;
@@ -289,6 +322,12 @@ void host_stop(struct host *host, bool drain)
 	host->stopped = true;
 	host->next = 0;
 	host_go_on(host);
+}
+
+void host_leave(struct host *host)
+{
+	host->leaving |= !host->stopped;
+	host_stop(host, false);
 }
 
 void host_log_stats(struct host *host)

@@ -23,6 +23,7 @@ struct hosted {
 	/* The caller's, who keeps them while the host has it. */
 	const char *name;
 	const struct spec *spec;
+	json_t *options; /* how it was added at run time, for the table; NULL: a file has them */
 	bool quiet;  /* its failure is somebody's answer, and not the host's status */
 	void *owner;
 
@@ -62,7 +63,7 @@ struct host {
 	struct orphan_hunt hunt;
 	unsigned next;               /* to start, and later to stop */
 	unsigned starting, stopping, stuck;
-	bool hunted, settled, stopped, draining, timed_out;
+	bool hunted, settled, stopped, leaving, left, draining, timed_out;
 	bool holds; /* see device.h; of any */
 	int status;
 };
@@ -80,6 +81,11 @@ void host_start(struct host *host);
 void host_go_on(struct host *host);
 /* Stops all. drain: see device_stop(); may be asked for later than the stop. */
 void host_stop(struct host *host, bool drain);
+/*
+ * Stops those that cannot wait for another server, see device_can_stay(), and then
+ * leaves the others. host_stop() with drain hurries.
+ */
+void host_leave(struct host *host);
 /* Logs the counters of all. */
 void host_log_stats(struct host *host);
 /* When all are gone; in the case of EXIT_TIMEOUT not to be called. */

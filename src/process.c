@@ -95,7 +95,9 @@ static void on_stop_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 	(void)loop;
 	(void)events;
 	if (++process->stops == 2)
-		ublkd_note("stopping by force: the I/O that is left is failed");
+		ublkd_note("%s", process->leaves ? "leaving at once: the I/O that is left is the next "
+						   "server's" :
+						   "stopping by force: the I/O that is left is failed");
 	if (process->stops <= 2) {
 		process->on_stop(process, watcher->signum);
 		return;
@@ -114,16 +116,34 @@ static void on_stats_signal(struct ev_loop *loop, ev_signal *watcher, int events
 	process->on_stats(process);
 }
 
+static void on_leave_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct process *process = watcher->data;
+
+	(void)loop;
+	(void)events;
+	if (process->on_leave)
+		process->on_leave(process);
+	else
+		ublkd_note("the signal to leave devices to another server is of no use here");
+}
+
 void process_watch_signals(struct process *process, struct ev_loop *loop)
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+	static const struct {
+		int number;
+		void (*on_signal)(struct ev_loop *loop, ev_signal *watcher, int events);
+	} signals[ARRAY_SIZE(process->signals)] = {
+		{ SIGINT, on_stop_signal },   { SIGTERM, on_stop_signal },
+		{ SIGHUP, on_stop_signal },   { SIGUSR1, on_stats_signal },
+		{ SIGNAL_LEAVE, on_leave_signal },
+	};
 
 	signal(SIGPIPE, SIG_IGN);
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
 		ev_signal *watcher = &process->signals[i];
 
-		ev_signal_init(watcher, numbers[i] == SIGUSR1 ? on_stats_signal : on_stop_signal,
-			       numbers[i]);
+		ev_signal_init(watcher, signals[i].on_signal, signals[i].number);
 		watcher->data = process;
 		ev_signal_start(loop, watcher);
 	}

@@ -7,6 +7,7 @@
 #define PROCESS_H
 
 #include <ev.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 
@@ -49,16 +50,21 @@ extern const char *const process_log_names[];
 	  .offset = PROCESS_FIELD(holder, part, log), .preset = "stderr", .arg = "WHERE", \
 	  .help = "where messages go" }
 
+/* Leave the devices to who sends it, see on_leave. */
+#define SIGNAL_LEAVE SIGUSR2
+
 struct process {
 	/* Set by the caller. */
 	const struct process_config *config;
 	/* A signal to stop came, stops says which one: the first or the second. */
 	void (*on_stop)(struct process *process, int signal);
 	void (*on_stats)(struct process *process);
+	void (*on_leave)(struct process *process); /* another server wants our devices; NULL: no */
+	bool leaves; /* rather than that it stops: what is not done is another server's */
 
 	unsigned stops;
 	struct background background;
-	ev_signal signals[4];
+	ev_signal signals[5];
 	char *pid_file; /* absolute; written: must go in the end */
 	rlim_t files;   /* the soft limit that we came with */
 };

@@ -101,7 +101,7 @@ static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
 static void judge(struct recover *recover)
 {
 	struct table_entry *entry = recover->entry;
-	bool wanted = recover->wanted(recover, entry->name);
+	bool wanted = entry->options || recover->wanted(recover, entry->name);
 	bool delete = recover->info.state == UBLK_S_DEV_DEAD || (!wanted && recover->drop);
 
 	if (!wanted && !delete) {

@@ -30,6 +30,7 @@ struct job {
 /* What a device that was added stands on; the owner of its struct hosted. */
 struct added {
 	char *name;
+	json_t *options; /* as they were given */
 	struct spec spec;
 };
 
@@ -261,6 +262,7 @@ void manager_counted(struct manager *manager, struct hosted *hosted)
 static void free_added(struct added *added)
 {
 	spec_free(&added->spec);
+	json_decref(added->options);
 	free(added->name);
 	free(added);
 }
@@ -298,16 +300,14 @@ static int set_options(struct spec *spec, json_t *options)
 	return EXIT_DONE;
 }
 
-static int fill(struct added *added, const struct service_call *call)
+static int fill(struct added *added, const struct manager *manager, const char *backend)
 {
-	struct manager *manager = manager_of(call);
 	int status;
 
-	spec_init(&added->spec);
 	added->spec.shared = pool_is_shared(manager->host->pool);
-	status = spec_set_backend(&added->spec, text_parameter(call, "backend"), false);
+	status = spec_set_backend(&added->spec, backend, false);
 	if (!status)
-		status = set_options(&added->spec, json_object_get(call->parameters, "options"));
+		status = set_options(&added->spec, added->options);
 	if (!status)
 		status = spec_check(&added->spec);
 	if (!status && !manager->host->table)
@@ -315,41 +315,80 @@ static int fill(struct added *added, const struct service_call *call)
 	return status;
 }
 
-static struct added *new_added(const struct service_call *call)
+/* Takes the name over; both may be NULL, as what has no memory or no options. */
+static struct added *new_added(char *name, json_t *options)
 {
-	const char *name = text_parameter(call, "name");
-	struct added *added = calloc(1, sizeof(*added));
+	struct added *added = name ? calloc(1, sizeof(*added)) : NULL;
 
-	if (!added)
+	if (!added) {
+		free(name);
 		return NULL;
-	added->name = name ? strdup(name) : make_name(manager_of(call),
-						      text_parameter(call, "backend"));
-	if (added->name)
-		return added;
-	free(added);
-	return NULL;
+	}
+	added->name = name;
+	added->options = options ? json_incref(options) : json_object();
+	spec_init(&added->spec);
+	return added;
+}
+
+/* Among the host's devices, or NULL: *status says why not. */
+static struct hosted *add_to_host(struct manager *manager, struct added *added,
+				  const char *backend, int *status)
+{
+	const char *before = log_switch(added->name);
+	struct hosted *hosted = NULL;
+
+	*status = fill(added, manager, backend);
+	if (!*status) {
+		hosted = host_add(manager->host, added->name, &added->spec);
+		*status = hosted ? EXIT_DONE : EXIT_RUNTIME;
+	}
+	log_switch(before);
+	if (!hosted)
+		return NULL;
+	hosted->options = added->options;
+	hosted->owner = added;
+	manager->on_more(manager);
+	return hosted;
 }
 
 static int add(struct job *job, struct added *added)
 {
 	struct manager *manager = manager_of(job->call);
-	const char *before;
 	struct hosted *hosted;
 	int status;
 
 	listen_to(job, added->name);
-	before = log_switch(added->name);
-	status = fill(added, job->call);
-	hosted = status ? NULL : host_add(manager->host, added->name, &added->spec);
-	log_switch(before);
+	hosted = add_to_host(manager, added, text_parameter(job->call, "backend"), &status);
 	if (!hosted)
-		return status ? status : EXIT_RUNTIME;
+		return status;
 	hosted->quiet = true;
-	hosted->owner = added;
 	begin(job, hosted);
-	manager->on_more(manager);
 	host_go_on(manager->host);
 	return EXIT_DONE;
+}
+
+static void add_again(struct manager *manager, const struct table_entry *entry)
+{
+	struct added *added = new_added(strdup(entry->name), entry->options);
+	int status;
+
+	if (added && add_to_host(manager, added, entry->backend, &status))
+		return;
+	if (added)
+		free_added(added);
+	ublkd_error("%s: device %u cannot be taken over as it was added: it is left as it is, its "
+		    "I/O waiting", entry->name, (unsigned)entry->id);
+}
+
+void manager_take_over(struct manager *manager, const struct table *table)
+{
+	for (unsigned i = 0; i < table->count; i++) {
+		const struct table_entry *entry = &table->entries[i];
+
+		if (entry->state == TABLE_WAITS && entry->options &&
+		    !host_find(manager->host, entry->name))
+			add_again(manager, entry);
+	}
 }
 
 /* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
@@ -390,7 +429,9 @@ static void run_add(struct service_call *call)
 	job = new_job(call, JOB_ADD);
 	if (!job)
 		return;
-	added = new_added(call);
+	added = new_added(name ? strdup(name) : make_name(manager_of(call),
+							  text_parameter(call, "backend")),
+			  json_object_get(call->parameters, "options"));
 	status = added ? add(job, added) : EXIT_RUNTIME;
 	if (status) {
 		fail(call, status, job->listener.text[0] ? job->listener.text : "no memory");

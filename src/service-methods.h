@@ -25,6 +25,12 @@ struct manager {
 int manager_open(struct manager *manager, const char *path);
 void manager_close(struct manager *manager);
 
+/*
+ * Adds again what the last server's clients had added and what waits to be taken over.
+ * Whoever describes a device of that name comes first.
+ */
+void manager_take_over(struct manager *manager, const struct table *table);
+
 /* A method, as an object for tests that have no socket. */
 void manager_call(struct service_call *call);
 

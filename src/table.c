@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -18,8 +17,10 @@
 #include "util/parse.h"
 
 #define TABLE_VERSION 1
+#define OPTIONS "options"
 #define SUFFIX ".json"
 #define TEMPORARY ".new"
+#define LOCK_FILE ".lock"
 #define LARGEST_FILE 65536
 /* A server that was killed a moment ago may still be on its way out. */
 #define LOCK_TRIES 100
@@ -85,6 +86,8 @@ static json_t *to_json(const struct table_entry *entry)
 				    f->kind == BITS ? json_sprintf("%#" PRIx64, number_of(entry, f)) :
 						      json_integer((json_int_t)number_of(entry, f)));
 	}
+	if (entry->options)
+		json_object_set(object, OPTIONS, entry->options);
 	return object;
 }
 
@@ -116,6 +119,21 @@ static bool set_field(struct table_entry *entry, const struct field *field, cons
 	return true;
 }
 
+static bool set_options(struct table_entry *entry, json_t *options)
+{
+	const char *key;
+	json_t *value;
+
+	if (options && !json_is_object(options))
+		return false;
+	json_object_foreach(options, key, value) {
+		if (!json_is_string(value))
+			return false;
+	}
+	entry->options = json_incref(options);
+	return true;
+}
+
 /* NULL, or what was expected of the file. */
 static const char *from_json(struct table_entry *entry, const char *name, const json_t *object)
 {
@@ -133,7 +151,7 @@ static const char *from_json(struct table_entry *entry, const char *name, const 
 		return "a number of a device as \"id\"";
 	if (!orphan_cookie_lasting(entry->cookie))
 		return "the number of a device that outlives its server as \"cookie\"";
-	return NULL;
+	return set_options(entry, json_object_get(object, OPTIONS)) ? NULL : "texts as \"options\"";
 }
 
 static json_t *load(const struct table *table, const char *file, json_error_t *error)
@@ -208,13 +226,41 @@ static int read_folder(struct table *table)
 	return -ENOMEM;
 }
 
-static int lock_folder(const struct table *table)
+/*
+ * A record lock, as the kernel knows the process that has one. It ends when this process
+ * closes the file, whatever descriptor that is by: nobody but us opens it.
+ */
+static struct flock whole_file(void)
 {
-	for (int i = 0; flock(table->folder, LOCK_EX | LOCK_NB); i++) {
-		if (errno != EWOULDBLOCK || i == LOCK_TRIES) {
-			ublkd_error("state: expected a folder that no other server has, got '%s': %s",
-				    table->path, errno == EWOULDBLOCK ? "it is in use" :
-									strerror(errno));
+	return (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET };
+}
+
+static int holder_of(int fd)
+{
+	struct flock lock = whole_file();
+
+	if (fcntl(fd, F_GETLK, &lock))
+		return -errno;
+	/* 0: of another process namespace */
+	return lock.l_type == F_UNLCK ? 0 : lock.l_pid > 0 ? lock.l_pid : -ESRCH;
+}
+
+static int lock_folder(struct table *table)
+{
+	struct flock lock = whole_file();
+
+	table->lock = openat(table->folder, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	for (int i = 0; table->lock < 0 || fcntl(table->lock, F_SETLK, &lock); i++) {
+		int ret = -errno;
+
+		if (table->lock < 0 || (ret != -EAGAIN && ret != -EACCES)) {
+			ublkd_error("state: cannot lock the folder '%s': %s", table->path,
+				    strerror(-ret));
+			return ret;
+		}
+		if (i == LOCK_TRIES) {
+			ublkd_error("state: expected a folder that no other server has, got '%s', "
+				    "which process %d has", table->path, holder_of(table->lock));
 			return -EBUSY;
 		}
 		nanosleep(&(struct timespec){ .tv_nsec = LOCK_PAUSE_NS }, NULL);
@@ -222,11 +268,31 @@ static int lock_folder(const struct table *table)
 	return 0;
 }
 
+int table_holder(const char *path)
+{
+	_cleanup_free_ char *file = NULL;
+	_cleanup_fd_ int fd = -1;
+	int ret;
+
+	if (asprintf(&file, "%s/" LOCK_FILE, path) < 0) {
+		file = NULL;
+		return -ENOMEM;
+	}
+	fd = open(file, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	ret = fd < 0 ? -errno : holder_of(fd);
+	if (ret < 0)
+		ublkd_error("state: expected a folder whose server can be found, got '%s': %s", path,
+			    strerror(-ret));
+	return ret;
+}
+
 int table_open(struct table *table, const char *path)
 {
 	int ret;
 
-	*table = (struct table){ .path = strdup(path), .folder = -1 };
+	*table = (struct table){ .path = strdup(path), .folder = -1, .lock = -1 };
 	if (!table->path || (mkdir(path, 0700) && errno != EEXIST) ||
 	    (table->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
 		ret = -errno;
@@ -245,9 +311,12 @@ int table_open(struct table *table, const char *path)
 void table_close(struct table *table)
 {
 	cleanup_fd(&table->folder);
+	for (unsigned i = 0; i < table->count; i++)
+		json_decref(table->entries[i].options);
 	free(table->entries);
 	free(table->path);
-	*table = (struct table){ .folder = -1 };
+	cleanup_fd(&table->lock);
+	*table = (struct table){ .folder = -1, .lock = -1 };
 }
 
 struct table_entry *table_find(const struct table *table, const char *name)

@@ -8,6 +8,8 @@
 #ifndef TABLE_H
 #define TABLE_H
 
+#include <jansson.h>
+
 #include <ublkd/backend.h>
 
 enum table_state {
@@ -31,13 +33,19 @@ struct table_entry {
 	uint64_t depth;
 	uint64_t max_io;
 	uint64_t features; /* UBLK_F_* that were asked */
+	/*
+	 * How it was added at run time: what the next server does by itself. A
+	 * reference of the table's, or of whoever fills the entry in. NULL: a file
+	 * describes the device.
+	 */
+	json_t *options;
 
 	enum table_state state;
 };
 
 struct table {
 	char *path;
-	int folder;
+	int folder, lock;
 	struct table_entry *entries; /* as they were found when it was opened */
 	unsigned count;
 };
@@ -48,6 +56,8 @@ struct table {
  */
 int table_open(struct table *table, const char *path);
 void table_close(struct table *table);
+/* The process that has the folder; 0: none has. Not for who has it. */
+int table_holder(const char *path);
 struct table_entry *table_find(const struct table *table, const char *name);
 /* Returns when it is on the disk. There is the old entry or the new one at any time. */
 int table_write(const struct table *table, const struct table_entry *entry);

@@ -44,6 +44,8 @@ static void the_command_line_is_checked(void **state)
 	REFUSES("reactors: expected 1…128, got '0'", "--reactors=0", "x");
 	REFUSES("reactors: expected reactors=N (1…128), got no value", "--reactors", "x");
 	REFUSES("drop: expected only with --state, which says what waits", "--drop", "x");
+	REFUSES("keep: expected only with --state, which says what waits", "--keep", "x");
+	REFUSES("takeover: expected only with --state, which says what waits", "--takeover", "x");
 	REFUSES("cannot open '/no/such/file': No such file or directory", "/no/such/file");
 }
 

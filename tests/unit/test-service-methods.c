@@ -216,6 +216,32 @@ static void a_stop_answers_those_who_wait(void **state)
 	assert_contains(answer_to(ADD("")), "the server is stopping");
 }
 
+/* Only what waits, was added, and is not there already. */
+static void what_was_added_to_the_last_server_is_added_again(void **state)
+{
+	struct table_entry entries[] = {
+		{ .name = "one", .backend = "null", .options = json_pack("{s:s}", "size", "1M") },
+		{ .name = "described", .backend = "null" },
+		{ .name = "gone", .backend = "null", .state = TABLE_GONE,
+		  .options = json_pack("{s:s}", "size", "1M") },
+		{ .name = "unfit", .id = 7, .backend = "null",
+		  .options = json_pack("{s:s}", "tape", "1") },
+	};
+	const struct table table = { .entries = entries, .count = ARRAY_SIZE(entries) };
+
+	(void)state;
+	capture_begin();
+	manager_take_over(&manager, &table);
+	manager_take_over(&manager, &table);
+	assert_contains(capture_end(), "unfit: device 7 cannot be taken over as it was added");
+	assert_int_equal(host.count, 1);
+	assert_string_equal(host.devices[0]->name, "one");
+	assert_true(json_equal(host.devices[0]->options, entries[0].options));
+	assert_false(host.devices[0]->quiet);
+	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
+		json_decref(entries[i].options);
+}
+
 static void the_interface_has_every_method_and_no_other(void **state)
 {
 	char line[64];
@@ -248,6 +274,7 @@ int main(void)
 		TEST(a_device_that_waits_is_listed_and_left_alone),
 		TEST(what_was_set_is_shown),
 		TEST(a_stop_answers_those_who_wait),
+		TEST(what_was_added_to_the_last_server_is_added_again),
 		TEST(the_interface_has_every_method_and_no_other),
 	};
 
