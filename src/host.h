@@ -23,7 +23,7 @@ struct hosted {
 	/* The caller's, who keeps them while the host has it. */
 	const char *name;
 	const struct spec *spec;
-	json_t *options; /* how it was added at run time, for the table; NULL: a file has them */
+	bool added;  /* at run time: no file describes it, so the table has to */
 	bool quiet;  /* its failure is somebody's answer, and not the host's status */
 	void *owner;
 

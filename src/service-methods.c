@@ -30,7 +30,6 @@ struct job {
 /* What a device that was added stands on; the owner of its struct hosted. */
 struct added {
 	char *name;
-	json_t *options; /* as they were given */
 	struct spec spec;
 };
 
@@ -262,7 +261,6 @@ void manager_counted(struct manager *manager, struct hosted *hosted)
 static void free_added(struct added *added)
 {
 	spec_free(&added->spec);
-	json_decref(added->options);
 	free(added->name);
 	free(added);
 }
@@ -300,14 +298,15 @@ static int set_options(struct spec *spec, json_t *options)
 	return EXIT_DONE;
 }
 
-static int fill(struct added *added, const struct manager *manager, const char *backend)
+static int fill(struct added *added, const struct manager *manager, const char *backend,
+		json_t *options)
 {
 	int status;
 
 	added->spec.shared = pool_is_shared(manager->host->pool);
 	status = spec_set_backend(&added->spec, backend, false);
 	if (!status)
-		status = set_options(&added->spec, added->options);
+		status = set_options(&added->spec, options);
 	if (!status)
 		status = spec_check(&added->spec);
 	if (!status && !manager->host->table)
@@ -315,8 +314,8 @@ static int fill(struct added *added, const struct manager *manager, const char *
 	return status;
 }
 
-/* Takes the name over; both may be NULL, as what has no memory or no options. */
-static struct added *new_added(char *name, json_t *options)
+/* Takes the name over; NULL, as it is where there was no memory for it, gives NULL. */
+static struct added *new_added(char *name)
 {
 	struct added *added = name ? calloc(1, sizeof(*added)) : NULL;
 
@@ -325,19 +324,18 @@ static struct added *new_added(char *name, json_t *options)
 		return NULL;
 	}
 	added->name = name;
-	added->options = options ? json_incref(options) : json_object();
 	spec_init(&added->spec);
 	return added;
 }
 
 /* Among the host's devices, or NULL: *status says why not. */
 static struct hosted *add_to_host(struct manager *manager, struct added *added,
-				  const char *backend, int *status)
+				  const char *backend, json_t *options, int *status)
 {
 	const char *before = log_switch(added->name);
 	struct hosted *hosted = NULL;
 
-	*status = fill(added, manager, backend);
+	*status = fill(added, manager, backend, options);
 	if (!*status) {
 		hosted = host_add(manager->host, added->name, &added->spec);
 		*status = hosted ? EXIT_DONE : EXIT_RUNTIME;
@@ -345,7 +343,7 @@ static struct hosted *add_to_host(struct manager *manager, struct added *added,
 	log_switch(before);
 	if (!hosted)
 		return NULL;
-	hosted->options = added->options;
+	hosted->added = true;
 	hosted->owner = added;
 	manager->on_more(manager);
 	return hosted;
@@ -358,7 +356,8 @@ static int add(struct job *job, struct added *added)
 	int status;
 
 	listen_to(job, added->name);
-	hosted = add_to_host(manager, added, text_parameter(job->call, "backend"), &status);
+	hosted = add_to_host(manager, added, text_parameter(job->call, "backend"),
+			     json_object_get(job->call->parameters, "options"), &status);
 	if (!hosted)
 		return status;
 	hosted->quiet = true;
@@ -369,10 +368,10 @@ static int add(struct job *job, struct added *added)
 
 static void add_again(struct manager *manager, const struct table_entry *entry)
 {
-	struct added *added = new_added(strdup(entry->name), entry->options);
+	struct added *added = new_added(strdup(entry->name));
 	int status;
 
-	if (added && add_to_host(manager, added, entry->backend, &status))
+	if (added && add_to_host(manager, added, entry->backend, entry->options, &status))
 		return;
 	if (added)
 		free_added(added);
@@ -430,8 +429,7 @@ static void run_add(struct service_call *call)
 	if (!job)
 		return;
 	added = new_added(name ? strdup(name) : make_name(manager_of(call),
-							  text_parameter(call, "backend")),
-			  json_object_get(call->parameters, "options"));
+							  text_parameter(call, "backend")));
 	status = added ? add(job, added) : EXIT_RUNTIME;
 	if (status) {
 		fail(call, status, job->listener.text[0] ? job->listener.text : "no memory");

@@ -26,7 +26,7 @@ bool spec_name_fits(const char *name)
 
 void spec_init(struct spec *spec)
 {
-	*spec = (struct spec){ .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	*spec = (struct spec){ .uid = (uid_t)-1, .gid = (gid_t)-1, .given = json_object() };
 	options_init(&spec->device_set, device_options, &spec->device);
 }
 
@@ -38,6 +38,8 @@ void spec_free(struct spec *spec)
 		free(spec->layers[i].config);
 	}
 	spec->nr_layers = 0;
+	json_decref(spec->given);
+	spec->given = NULL;
 }
 
 static int add_layer(struct spec *spec, const char *name, bool last)
@@ -115,7 +117,10 @@ int spec_set(struct spec *spec, const char *name, size_t length, const char *val
 	}
 	if (!option)
 		return unknown_option(spec, name, length);
-	return options_set(set, option, value) ? EXIT_USAGE : EXIT_DONE;
+	if (options_set(set, option, value))
+		return EXIT_USAGE;
+	json_object_set_new(spec->given, option->name, json_string(value ? value : "yes"));
+	return EXIT_DONE;
 }
 
 static void visit_set(const struct spec *spec, const struct options *set,

@@ -8,6 +8,7 @@
 #ifndef SPEC_H
 #define SPEC_H
 
+#include <jansson.h>
 #include <sys/types.h>
 
 #include "backend.h"
@@ -30,6 +31,7 @@ struct spec {
 	struct options device_set;
 	struct layer layers[SPEC_MOST_LAYERS]; /* the topmost first */
 	unsigned nr_layers;
+	json_t *given; /* the settings as they were given: texts */
 	uid_t uid; /* of the node, see node.h; known when it was checked */
 	gid_t gid;
 };

@@ -236,7 +236,8 @@ static void what_was_added_to_the_last_server_is_added_again(void **state)
 	assert_contains(capture_end(), "unfit: device 7 cannot be taken over as it was added");
 	assert_int_equal(host.count, 1);
 	assert_string_equal(host.devices[0]->name, "one");
-	assert_true(json_equal(host.devices[0]->options, entries[0].options));
+	assert_true(host.devices[0]->added);
+	assert_true(json_equal(host.devices[0]->spec->given, entries[0].options));
 	assert_false(host.devices[0]->quiet);
 	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
 		json_decref(entries[i].options);
