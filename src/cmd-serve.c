@@ -7,24 +7,11 @@
 #include <string.h>
 
 #include "command.h"
-#include "conf.h"
 #include "exit.h"
-#include "handover.h"
-#include "host.h"
 #include "log.h"
-#include "process.h"
-#include "recover.h"
-#include "service-methods.h"
+#include "serve.h"
 #include "util/macros.h"
 #include "util/parse.h"
-
-struct serve_config {
-	struct process_config process;
-	uint64_t reactors; /* 0: one per queue */
-	char *state; /* NULL: devices end with us */
-	bool keep, takeover, drop, check;
-	char *socket, *socket_group;
-};
 
 #define FIELD(name) offsetof(struct serve_config, name)
 
@@ -35,6 +22,8 @@ static const struct ublkd_option serve_options[] = {
 	{ .name = "state", .type = UBLKD_OPT_PATH, .offset = FIELD(state), .arg = "FOLDER",
 	  .help = "keep a table of the devices here, so that the next server takes them over when "
 		  "this one dies" },
+	{ .name = "workers", .type = UBLKD_OPT_BOOL, .offset = FIELD(workers), .flag = true,
+	  .help = "serve each device by a process of its own, started again when it dies" },
 	{ .name = "keep", .type = UBLKD_OPT_BOOL, .offset = FIELD(keep), .flag = true,
 	  .help = "leave the devices to the next server when told to stop; SIGINT deletes them" },
 	{ .name = "takeover", .type = UBLKD_OPT_BOOL, .offset = FIELD(takeover), .flag = true,
@@ -52,26 +41,6 @@ static const struct ublkd_option serve_options[] = {
 	  .offset = PROCESS_FIELD(struct serve_config, process, help),
 	  .help = "explain this command" },
 	{ 0 },
-};
-
-struct serve {
-	struct serve_config config;
-	struct options set;
-	struct conf conf;
-
-	struct ev_loop *loop;
-	ev_periodic far; /* see loop_rest_undisturbed() */
-	struct ctrl ctrl;
-	struct pool pool;
-	struct host host;
-	struct table table; /* where there is a state */
-	struct recover recover;
-	struct handover handover;
-	bool waits; /* for the end of the server that was asked to leave */
-	struct manager manager; /* with a socket */
-	struct process process;
-	bool failed; /* we, not a device */
-	int status;
 };
 
 /* ---- command line -------------------------------------------------------------- */
@@ -106,15 +75,26 @@ static int read_files(struct serve *serve, int argc, char **argv)
 
 static int check_state(const struct serve_config *config)
 {
-	const char *given = config->keep     ? "keep" :
+	const char *given = config->workers  ? "workers" :
+			    config->keep     ? "keep" :
 			    config->takeover ? "takeover" :
 			    config->drop     ? "drop" :
 					       NULL;
 
+	if (config->workers && config->reactors) {
+		ublkd_error("workers: expected without --reactors, as no device has its threads in "
+			    "common with others then");
+		return EXIT_USAGE;
+	}
 	if (!given || config->state)
 		return EXIT_DONE;
 	ublkd_error("%s: expected only with --state, which says what waits", given);
 	return EXIT_USAGE;
+}
+
+int serve_flag(struct serve *serve, const char *arg)
+{
+	return process_flag(&serve->set, arg, "serve");
 }
 
 static int parse_flags(struct serve *serve, int argc, char **argv)
@@ -126,7 +106,7 @@ static int parse_flags(struct serve *serve, int argc, char **argv)
 
 		if (strncmp(argv[i], "--", 2))
 			continue;
-		status = process_flag(&serve->set, argv[i], "serve");
+		status = serve_flag(serve, argv[i]);
 		if (status)
 			return status;
 	}
@@ -135,9 +115,19 @@ static int parse_flags(struct serve *serve, int argc, char **argv)
 
 /* ---- the devices ------------------------------------------------------------------ */
 
-static void print_line(FILE *out, const struct hosted *hosted)
+static void print_line(FILE *out, const char *name, const char *path)
 {
-	fprintf(out, "%s %s\n", hosted->name, hosted->device.node.path);
+	fprintf(out, "%s %s\n", name, path);
+}
+
+void serve_print(struct serve *serve, const char *name, const char *path)
+{
+	/* From the background, they come when the process lets go of the terminal. */
+	if (process_in_background(&serve->process))
+		return;
+	print_line(stdout, name, path);
+	if (fflush(stdout))
+		ublkd_error("cannot print '%s': %s", path, strerror(errno));
 }
 
 static void on_live(struct hosted *hosted)
@@ -146,30 +136,67 @@ static void on_live(struct hosted *hosted)
 
 	manager_live(&serve->manager, hosted);
 	/* Who added it at run time was told. */
-	if (hosted->quiet)
-		return;
-	/* From the background, they come when the process lets go of the terminal. */
-	if (process_in_background(&serve->process))
-		return;
-	print_line(stdout, hosted);
-	if (fflush(stdout))
-		ublkd_error("cannot print '%s': %s", hosted->device.node.path, strerror(errno));
+	if (!hosted->quiet)
+		serve_print(serve, hosted->name, hosted->device.node.path);
+}
+
+/* Calls visit for each device that is usable. */
+static void visit_live(const struct serve *serve,
+		       void (*visit)(void *arg, const char *name, const char *path), void *arg)
+{
+	for (unsigned i = 0; i < serve->host.count; i++) {
+		const struct hosted *hosted = serve->host.devices[i];
+
+		if (hosted->state == HOSTED_LIVE)
+			visit(arg, hosted->name, hosted->device.node.path);
+	}
+	for (const struct worker *w = serve->supervisor.workers; w; w = w->next) {
+		if (w->state == WORKER_LIVE)
+			visit(arg, w->name, w->path);
+	}
+}
+
+static void add_line(void *out, const char *name, const char *path)
+{
+	print_line(out, name, path);
+}
+
+struct taken {
+	const struct table *table;
+	unsigned count;
+};
+
+/* That was in the table when we came, as one that waited. */
+static void count_taken(void *arg, const char *name, const char *path)
+{
+	struct taken *taken = arg;
+	const struct table_entry *entry = table_find(taken->table, name);
+
+	(void)path;
+	taken->count += entry && (entry->state == TABLE_WAITS || entry->state == TABLE_SERVED);
 }
 
 /* How long their I/O may have waited: from our word to the other server until now. */
 static void report_takeover(const struct serve *serve)
 {
-	unsigned taken = 0;
+	struct taken taken = { .table = &serve->table };
 
-	for (unsigned i = 0; i < serve->host.count; i++)
-		taken += serve->host.devices[i]->former && serve->host.devices[i]->state == HOSTED_LIVE;
-	ublkd_note("%u device(s) taken over from process %d within %.2f s", taken,
+	visit_live(serve, count_taken, &taken);
+	ublkd_note("%u device(s) taken over from process %d within %.2f s", taken.count,
 		   serve->handover.pid, ev_now(serve->loop) - serve->handover.asked);
 }
 
-static void on_settled(struct host *host)
+static void stop(struct serve *serve)
 {
-	struct serve *serve = host->owner;
+	serve->failed = true;
+	if (serve->supervisor.begun)
+		supervisor_stop(&serve->supervisor, SIGTERM);
+	else
+		host_stop(&serve->host, false);
+}
+
+void serve_settled(struct serve *serve)
+{
 	_cleanup_free_ char *lines = NULL;
 	size_t size;
 	FILE *out;
@@ -177,24 +204,30 @@ static void on_settled(struct host *host)
 	if (serve->handover.asked > 0)
 		report_takeover(serve);
 	if (process_leave_pid_file(&serve->process)) {
-		serve->failed = true;
-		host_stop(host, false);
+		stop(serve);
 		return;
 	}
 	if (!process_in_background(&serve->process))
 		return;
 	out = open_memstream(&lines, &size);
-	for (unsigned i = 0; out && i < host->count; i++) {
-		if (host->devices[i]->state == HOSTED_LIVE)
-			print_line(out, host->devices[i]);
-	}
+	if (out)
+		visit_live(serve, add_line, out);
 	if (!out || fclose(out) || !lines) {
 		ublkd_error("no memory for the list of devices");
-		serve->failed = true;
-		host_stop(host, false);
+		stop(serve);
 		return;
 	}
 	process_print(&serve->process, lines);
+}
+
+static void on_settled(struct host *host)
+{
+	struct serve *serve = host->owner;
+
+	if (serve->config.workers)
+		workers_start(serve);
+	else
+		serve_settled(serve);
 }
 
 static void on_end(struct hosted *hosted)
@@ -218,7 +251,7 @@ static void on_in_use(struct hosted *hosted)
 	manager_in_use(&serve->manager, hosted);
 }
 
-static void end(struct serve *serve, int status)
+void serve_end(struct serve *serve, int status)
 {
 	serve->status = status;
 	ev_break(serve->loop, EVBREAK_ALL);
@@ -228,14 +261,17 @@ static void on_gone(struct host *host, int status)
 {
 	struct serve *serve = host->owner;
 
-	end(serve, status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE);
+	serve_end(serve, status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE);
 }
 
-static void leave(struct serve *serve)
+void serve_leave(struct serve *serve)
 {
 	serve->process.leaves = true;
 	recover_hurry(&serve->recover);
-	host_leave(&serve->host);
+	if (serve->supervisor.begun)
+		supervisor_stop(&serve->supervisor, SIGNAL_LEAVE);
+	else
+		host_leave(&serve->host);
 }
 
 static void on_stop(struct process *process, int signal)
@@ -244,9 +280,12 @@ static void on_stop(struct process *process, int signal)
 
 	if (serve->waits) {
 		handover_abandon(&serve->handover);
-		end(serve, EXIT_DONE);
+		serve_end(serve, EXIT_DONE);
+	} else if (serve->supervisor.begun) {
+		process->leaves = serve->config.keep && signal != SIGINT;
+		supervisor_stop(&serve->supervisor, signal);
 	} else if (serve->config.keep && signal != SIGINT && process->stops == 1) {
-		leave(serve);
+		serve_leave(serve);
 	} else {
 		recover_hurry(&serve->recover);
 		host_stop(&serve->host, process->stops > 1);
@@ -258,14 +297,17 @@ static void on_leave(struct process *process)
 	struct serve *serve = container_of(process, struct serve, process);
 
 	if (serve->host.table)
-		leave(serve);
+		serve_leave(serve);
 	else
 		ublkd_note("the signal to leave devices to another server is of no use without --state");
 }
 
 static void on_stats(struct process *process)
 {
-	host_log_stats(&container_of(process, struct serve, process)->host);
+	struct serve *serve = container_of(process, struct serve, process);
+
+	host_log_stats(&serve->host);
+	supervisor_signal(&serve->supervisor, SIGUSR1);
 }
 
 static int make_host(struct serve *serve)
@@ -276,7 +318,7 @@ static int make_host(struct serve *serve)
 	host->ctrl = &serve->ctrl;
 	host->pool = &serve->pool;
 	host->stats = serve->config.process.stats;
-	host->stays = serve->config.socket;
+	host->stays = serve->config.socket || serve->config.workers;
 	host->on_end = on_end;
 	host->on_counted = on_counted;
 	host->on_in_use = on_in_use;
@@ -284,6 +326,8 @@ static int make_host(struct serve *serve)
 	host->on_settled = on_settled;
 	host->on_gone = on_gone;
 	host->owner = serve;
+	if (serve->config.workers)
+		return workers_open(serve);
 	for (unsigned i = 0; i < serve->conf.count; i++) {
 		const struct conf_device *device = serve->conf.devices[i];
 
@@ -297,12 +341,12 @@ static int make_host(struct serve *serve)
 
 static bool wanted(struct recover *recover, const char *name)
 {
-	const struct host *host = &container_of(recover, struct serve, recover)->host;
+	const struct serve *serve = container_of(recover, struct serve, recover);
 	unsigned i;
 
-	for (i = 0; i < host->count && strcmp(host->devices[i]->name, name); i++)
+	for (i = 0; i < serve->conf.count && strcmp(serve->conf.devices[i]->name, name); i++)
 		;
-	return i < host->count;
+	return i < serve->conf.count || serve->only.name;
 }
 
 static void recovered(struct recover *recover)
@@ -310,7 +354,10 @@ static void recovered(struct recover *recover)
 	struct serve *serve = container_of(recover, struct serve, recover);
 	const char *before = log_switch(NULL);
 
-	manager_take_over(&serve->manager, &serve->table);
+	if (serve->config.workers)
+		workers_take_over(serve);
+	else if (!serve->only.name)
+		manager_take_over(&serve->manager, &serve->table);
 	host_start(&serve->host);
 	log_switch(before);
 }
@@ -364,16 +411,18 @@ static int open_socket(struct serve *serve)
 	service->loop = serve->loop;
 	service->most_clients = SERVICE_CLIENTS;
 	service->patience = SERVICE_PATIENCE;
+	if (serve->config.workers)
+		return router_open(&serve->router, serve->config.socket) ? EXIT_RUNTIME : EXIT_DONE;
 	return manager_open(&serve->manager, serve->config.socket) ? EXIT_RUNTIME : EXIT_DONE;
 }
 
 static int open_state(struct serve *serve)
 {
-	int status = open_socket(serve);
+	int status = serve->only.name ? worker_open(serve) : open_socket(serve);
 
 	if (status)
 		return status;
-	if (table_open(&serve->table, serve->config.state))
+	if (!serve->only.name && table_open(&serve->table, serve->config.state))
 		return EXIT_RUNTIME;
 	serve->host.table = &serve->table;
 	serve->recover.table = &serve->table;
@@ -392,7 +441,7 @@ static void left_to_us(struct handover *handover)
 
 	serve->waits = false;
 	if (status)
-		end(serve, status);
+		serve_end(serve, status);
 }
 
 static int start(struct serve *serve)
@@ -417,7 +466,7 @@ static int start(struct serve *serve)
 
 /* ---- the whole --------------------------------------------------------------------- */
 
-static int serve_all(struct serve *serve)
+int serve_all(struct serve *serve)
 {
 	int status;
 
@@ -443,6 +492,8 @@ static int serve_all(struct serve *serve)
 		status = serve->status;
 	}
 	manager_close(&serve->manager);
+	if (serve->config.workers)
+		workers_close(serve);
 	if (status == EXIT_TIMEOUT || serve->host.holds)
 		_exit(status);
 	if (serve->host.table)
@@ -453,16 +504,28 @@ static int serve_all(struct serve *serve)
 	return status;
 }
 
+void serve_init(struct serve *serve)
+{
+	*serve = (struct serve){ .supervisor.folder = -1 };
+	options_init(&serve->set, serve_options, &serve->config);
+	serve->process.config = &serve->config.process;
+	serve->process.on_stop = on_stop;
+	serve->process.on_stats = on_stats;
+	serve->process.on_leave = on_leave;
+}
+
+void serve_free(struct serve *serve)
+{
+	options_free(&serve->set);
+	conf_free(&serve->conf);
+}
+
 static int serve_main(int argc, char **argv)
 {
-	struct serve serve = { 0 };
+	struct serve serve;
 	int status;
 
-	options_init(&serve.set, serve_options, &serve.config);
-	serve.process.config = &serve.config.process;
-	serve.process.on_stop = on_stop;
-	serve.process.on_stats = on_stats;
-	serve.process.on_leave = on_leave;
+	serve_init(&serve);
 	status = parse_flags(&serve, argc, argv);
 	if (!status && serve.config.process.help) {
 		command_print_help(&serve_command);
@@ -477,8 +540,7 @@ static int serve_main(int argc, char **argv)
 				status = serve_all(&serve);
 		}
 	}
-	options_free(&serve.set);
-	conf_free(&serve.conf);
+	serve_free(&serve);
 	return status;
 }
 

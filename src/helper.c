@@ -4,16 +4,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdio.h>
 #include <sys/wait.h>
 
 #include "log.h"
 #include "util/macros.h"
-
-extern char **environ;
+#include "util/self.h"
 
 static void ended(struct helper *helper, int status)
 {
@@ -51,31 +47,6 @@ void helper_abandon(struct helper *helper)
 	ev_timer_stop(helper->loop, &helper->timer);
 }
 
-/* With the signals that stop us blocked, and in a group that no terminal signals. */
-static int spawn(pid_t *pid, char *const *argv)
-{
-	/* Opened, as to exec that name where valgrind runs us would exec valgrind. */
-	_cleanup_fd_ int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-	posix_spawnattr_t attr;
-	sigset_t stops;
-	char path[32];
-	int ret;
-
-	if (self < 0)
-		return -errno;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", self);
-	sigemptyset(&stops);
-	sigaddset(&stops, SIGINT);
-	sigaddset(&stops, SIGTERM);
-	sigaddset(&stops, SIGHUP);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
-	posix_spawnattr_setsigmask(&attr, &stops);
-	ret = -posix_spawn(pid, path, NULL, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	return ret;
-}
-
 int helper_start(struct helper *helper, struct ev_loop *loop, const char *const *args,
 		 double deadline)
 {
@@ -87,7 +58,7 @@ int helper_start(struct helper *helper, struct ev_loop *loop, const char *const 
 		assert(i < HELPER_ARGS);
 		argv[2 + i] = (char *)(uintptr_t)args[i];
 	}
-	ret = spawn(&pid, argv);
+	ret = self_spawn(&pid, argv, NULL, true);
 	if (ret)
 		return ret;
 	helper->loop = loop;

@@ -303,6 +303,10 @@ void host_free(struct host *host)
 
 void host_start(struct host *host)
 {
+	if (host->no_hunt) {
+		hunted(&host->hunt);
+		return;
+	}
 	/* Once for all of them. */
 	host->hunt = (struct orphan_hunt){ .wanted = UBLK_DEV_ID_ANY, .done = hunted };
 	orphan_hunt(&host->hunt, host->ctrl);

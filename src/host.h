@@ -42,6 +42,7 @@ struct host {
 	struct pool *pool;
 	struct table *table; /* of devices that outlive a server, NULL: none do; see recover.h */
 	bool stats; /* log the counters of a device that goes */
+	bool no_hunt; /* another process has removed what dead servers left */
 	bool stays; /* also without a device, until host_stop() */
 	/* A device is usable: device.node.path is its name. */
 	void (*on_live)(struct hosted *hosted);

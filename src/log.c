@@ -67,6 +67,21 @@ static void tell_listeners(const char *text)
 	}
 }
 
+/* There is room for one byte more. */
+static void put(int priority, char *line, size_t length)
+{
+	ssize_t ret;
+
+	if (logger.syslog) {
+		syslog(priority, "%s", line);
+		return;
+	}
+	line[length++] = '\n';
+	/* A log that cannot be written has nowhere to be reported. */
+	ret = write(STDERR_FILENO, line, length);
+	(void)ret;
+}
+
 static void log_write(enum log_level level, const char *format, va_list args)
 	__attribute__((format(printf, 2, 0)));
 
@@ -87,14 +102,16 @@ static void log_write(enum log_level level, const char *format, va_list args)
 	used = MIN(used + (size_t)ret, sizeof(line) - 2);
 	if (level == LOG_LEVEL_ERROR)
 		tell_listeners(line + prefix);
-	if (logger.syslog) {
-		syslog(priorities[level], "%s", line);
-	} else {
-		line[used++] = '\n';
-		/* A log that cannot be written has nowhere to be reported. */
-		ret = (int)write(STDERR_FILENO, line, used);
-	}
+	put(priorities[level], line, used);
 	errno = error;
+}
+
+void log_line(const char *line)
+{
+	char copy[1024];
+
+	put(LOG_NOTICE, copy, (size_t)snprintf(copy, sizeof(copy) - 1, "%.*s",
+					       (int)sizeof(copy) - 2, line));
 }
 
 void log_message(enum log_level level, const char *format, ...)

@@ -41,6 +41,9 @@ void log_stop_listening(struct log_listener *listener);
 void log_message(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* A whole message of another process of ours. */
+void log_line(const char *line);
+
 #define log_debug(...) log_message(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
 #endif

@@ -38,13 +38,13 @@ static struct manager *manager_of(const struct service_call *call)
 	return container_of(call->service, struct manager, service);
 }
 
-static void fail(struct service_call *call, int status, const char *message)
+void service_failed(struct service_call *call, int status, const char *message)
 {
 	service_error(call, OURS "Failed",
 		      json_pack("{s:i, s:s}", "status", status, "message", message));
 }
 
-static void not_found(struct service_call *call, const char *device)
+void service_not_found(struct service_call *call, const char *device)
 {
 	service_error(call, OURS "NotFound", json_pack("{s:s}", "device", device));
 }
@@ -58,7 +58,7 @@ static struct job *new_job(struct service_call *call, enum job_kind kind)
 	if (job)
 		*job = (struct job){ .call = call, .kind = kind };
 	else
-		fail(call, EXIT_RUNTIME, "no memory");
+		service_failed(call, EXIT_RUNTIME, "no memory");
 	return job;
 }
 
@@ -224,7 +224,7 @@ static struct hosted *device_parameter(struct service_call *call)
 	struct hosted *hosted = host_find(manager_of(call)->host, name);
 
 	if (!hosted)
-		not_found(call, name);
+		service_not_found(call, name);
 	return hosted;
 }
 
@@ -265,15 +265,19 @@ static void free_added(struct added *added)
 	free(added);
 }
 
-/* After the backend, "mem-1", where the caller has no wish. */
-static char *make_name(struct manager *manager, const char *backend)
+void service_make_name(char name[], size_t size, const char *backend, unsigned number)
 {
 	const char *last = strrchr(backend, '+');
+
+	snprintf(name, size, "%.32s-%u", last ? last + 1 : backend, number);
+}
+
+static char *make_name(struct manager *manager, const char *backend)
+{
 	char name[80];
 
 	do
-		snprintf(name, sizeof(name), "%.32s-%u", last ? last + 1 : backend,
-			 ++manager->numbered);
+		service_make_name(name, sizeof(name), backend, ++manager->numbered);
 	while (host_find(manager->host, name) || host_waits(manager->host, name));
 	return strdup(name);
 }
@@ -390,8 +394,7 @@ void manager_take_over(struct manager *manager, const struct table *table)
 	}
 }
 
-/* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
-static const char *wrong_in_add(const struct service_call *call)
+const char *service_wrong_in_add(const struct service_call *call)
 {
 	const char *name = text_parameter(call, "name"), *key;
 	json_t *value;
@@ -408,7 +411,7 @@ static const char *wrong_in_add(const struct service_call *call)
 static void run_add(struct service_call *call)
 {
 	struct host *host = manager_of(call)->host;
-	const char *name = text_parameter(call, "name"), *wrong = wrong_in_add(call);
+	const char *name = text_parameter(call, "name"), *wrong = service_wrong_in_add(call);
 	struct added *added;
 	struct job *job;
 	int status;
@@ -418,11 +421,11 @@ static void run_add(struct service_call *call)
 		return;
 	}
 	if (host->stopped) {
-		fail(call, EXIT_RUNTIME, "the server is stopping");
+		service_failed(call, EXIT_RUNTIME, "the server is stopping");
 		return;
 	}
 	if (name && host_find(host, name)) {
-		fail(call, EXIT_TAKEN, "name: expected another than that of a device that is served");
+		service_failed(call, EXIT_TAKEN, SERVICE_NAME_TAKEN);
 		return;
 	}
 	job = new_job(call, JOB_ADD);
@@ -432,7 +435,7 @@ static void run_add(struct service_call *call)
 							  text_parameter(call, "backend")));
 	status = added ? add(job, added) : EXIT_RUNTIME;
 	if (status) {
-		fail(call, status, job->listener.text[0] ? job->listener.text : "no memory");
+		service_failed(call, status, job->listener.text[0] ? job->listener.text : "no memory");
 		end(job);
 		if (added)
 			free_added(added);
@@ -469,11 +472,11 @@ static void run_delete(struct service_call *call)
 	if (!hosted)
 		return;
 	if (hosted->state == HOSTED_STUCK) {
-		fail(call, EXIT_TIMEOUT, "the driver does not let go of it");
+		service_failed(call, EXIT_TIMEOUT, "the driver does not let go of it");
 		return;
 	}
 	if (hosted->state == HOSTED_WAITS || hosted->state == HOSTED_STARTS) {
-		fail(call, EXIT_RUNTIME, "it is not usable yet");
+		service_failed(call, EXIT_RUNTIME, "it is not usable yet");
 		return;
 	}
 	if (hosted->state == HOSTED_LIVE &&
@@ -501,6 +504,14 @@ void manager_in_use(struct manager *manager, struct hosted *hosted)
 	answer_jobs(manager, hosted, JOB_DELETE, answer_in_use);
 }
 
+/* ---- Recover ------------------------------------------------------------------------ */
+
+static void run_recover(struct service_call *call)
+{
+	if (device_parameter(call))
+		service_failed(call, EXIT_USAGE, SERVICE_NOT_DEAD);
+}
+
 /* ---- the end of a device ------------------------------------------------------------ */
 
 static void answer_ended(struct job *job, const struct hosted *hosted)
@@ -511,9 +522,9 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	if (job->kind == JOB_DELETE && !status)
 		service_reply(job->call, NULL);
 	else if (job->kind == JOB_SHOW)
-		not_found(job->call, text_parameter(job->call, "device"));
+		service_not_found(job->call, text_parameter(job->call, "device"));
 	else
-		fail(job->call, status ? status : EXIT_RUNTIME,
+		service_failed(job->call, status ? status : EXIT_RUNTIME,
 		     *text  ? text :
 		     status ? "the server's log says why" : "it was stopped before it was usable");
 }
@@ -550,10 +561,10 @@ static void features_answered(struct features_query *query, int result)
 
 	job->call = NULL;
 	if (call && features_unknown(result))
-		fail(call, EXIT_KERNEL, "this kernel's ublk driver cannot say what it offers; "
+		service_failed(call, EXIT_KERNEL, "this kernel's ublk driver cannot say what it offers; "
 		     "expected Linux 6.5 or later");
 	else if (call && result)
-		fail(call, result == -ETIMEDOUT ? EXIT_TIMEOUT : EXIT_KERNEL, strerror(-result));
+		service_failed(call, result == -ETIMEDOUT ? EXIT_TIMEOUT : EXIT_KERNEL, strerror(-result));
 	else if (call)
 		service_reply(call, features_json(query->flags));
 	/* The driver writes to it when it comes to it. */
@@ -566,7 +577,7 @@ static void run_features(struct service_call *call)
 	struct features_job *job = calloc(1, sizeof(*job));
 
 	if (!job) {
-		fail(call, EXIT_RUNTIME, "no memory");
+		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
 	job->call = call;
@@ -651,6 +662,7 @@ static const struct method {
 	  { { "name", JSON_STRING, false }, { "backend", JSON_STRING, true },
 	    { "options", JSON_OBJECT, false } } },
 	{ OURS "Delete", run_delete, { { "device", JSON_STRING, true } } },
+	{ OURS "Recover", run_recover, { { "device", JSON_STRING, true } } },
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
 };
@@ -721,7 +733,7 @@ void manager_call(struct service_call *call)
 	wrong = call->more ? "more" : wrong_parameter(method, call->parameters);
 	if (wrong)
 		service_invalid(call, wrong);
-	else
+	else if (!manager_of(call)->route || !manager_of(call)->route(call))
 		method->run(call);
 }
 

@@ -15,6 +15,9 @@ struct manager {
 	struct host *host;
 	/* A device is about to be started, and is among the host's. */
 	void (*on_more)(struct manager *manager);
+	/* Answers a call that is right in another way than from the host; NULL: none. */
+	bool (*route)(struct service_call *call);
+	void *owner;
 
 	struct service service; /* .loop, .group, .most_clients and .patience are the caller's */
 	struct job *jobs;       /* calls that are not answered yet */
@@ -39,5 +42,15 @@ void manager_live(struct manager *manager, struct hosted *hosted);
 void manager_ended(struct manager *manager, struct hosted *hosted);
 void manager_counted(struct manager *manager, struct hosted *hosted);
 void manager_in_use(struct manager *manager, struct hosted *hosted);
+
+/* For whoever routes. The call is answered then. */
+#define SERVICE_NAME_TAKEN "name: expected another than that of a device that is served"
+#define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
+void service_failed(struct service_call *call, int status, const char *message);
+void service_not_found(struct service_call *call, const char *device);
+/* A name after the backend, "mem-1", where the caller has no wish. */
+void service_make_name(char name[], size_t size, const char *backend, unsigned number);
+/* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
+const char *service_wrong_in_add(const struct service_call *call);
 
 #endif

@@ -288,24 +288,55 @@ int table_holder(const char *path)
 	return ret;
 }
 
+static int open_folder(struct table *table, const char *path)
+{
+	*table = (struct table){ .path = strdup(path), .folder = -1, .lock = -1 };
+	if (table->path && (!mkdir(path, 0700) || errno == EEXIST))
+		table->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (table->folder >= 0)
+		return 0;
+	ublkd_error("state: expected a folder that can be made or read, got '%s': %s", path,
+		    strerror(errno));
+	return -errno;
+}
+
 int table_open(struct table *table, const char *path)
 {
-	int ret;
+	int ret = open_folder(table, path);
 
-	*table = (struct table){ .path = strdup(path), .folder = -1, .lock = -1 };
-	if (!table->path || (mkdir(path, 0700) && errno != EEXIST) ||
-	    (table->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-		ret = -errno;
-		ublkd_error("state: expected a folder that can be made or read, got '%s': %s", path,
-			    strerror(errno));
-	} else {
+	if (!ret)
 		ret = lock_folder(table);
-		if (!ret)
-			ret = read_folder(table);
+	if (!ret)
+		ret = read_folder(table);
+	if (ret)
+		table_close(table);
+	return ret;
+}
+
+int table_open_entry(struct table *table, const char *path, const char *name)
+{
+	char file[128];
+	int ret = open_folder(table, path);
+
+	if (!ret && !(table->entries = calloc(1, sizeof(*table->entries)))) {
+		ublkd_error("no memory for the table of devices");
+		ret = -ENOMEM;
+	}
+	if (!ret && table_has(table, name)) {
+		snprintf(file, sizeof(file), "%s" SUFFIX, name);
+		read_entry(table, &table->entries[table->count++], file);
 	}
 	if (ret)
 		table_close(table);
 	return ret;
+}
+
+bool table_has(const struct table *table, const char *name)
+{
+	char file[128];
+
+	snprintf(file, sizeof(file), "%s" SUFFIX, name);
+	return !faccessat(table->folder, file, F_OK, 0);
 }
 
 void table_close(struct table *table)

@@ -55,10 +55,14 @@ struct table {
  * are said, and are entries that are damaged.
  */
 int table_open(struct table *table, const char *path);
+/* The same for who serves only this device for the one that has the folder. */
+int table_open_entry(struct table *table, const char *path, const char *name);
 void table_close(struct table *table);
 /* The process that has the folder; 0: none has. Not for who has it. */
 int table_holder(const char *path);
 struct table_entry *table_find(const struct table *table, const char *name);
+/* There is a file of it now. */
+bool table_has(const struct table *table, const char *name);
 /* Returns when it is on the disk. There is the old entry or the new one at any time. */
 int table_write(const struct table *table, const struct table_entry *entry);
 int table_remove(const struct table *table, const char *name);

@@ -240,18 +240,28 @@ static void print_nothing(const json_t *answer)
 }
 
 /* All are tried; the status is that of the first that failed. */
-static int run_del(struct ctl *ctl)
+static int ask_for_each(struct ctl *ctl, const char *method)
 {
 	int status = EXIT_DONE;
 
 	for (int i = 0; i < ctl->nr_args; i++) {
-		int ret = ask(ctl, "io.ublkd.Delete", json_pack("{s:s}", "device", ctl->args[i]),
+		int ret = ask(ctl, method, json_pack("{s:s}", "device", ctl->args[i]),
 			      print_nothing);
 
 		if (!status)
 			status = ret;
 	}
 	return status;
+}
+
+static int run_del(struct ctl *ctl)
+{
+	return ask_for_each(ctl, "io.ublkd.Delete");
+}
+
+static int run_recover(struct ctl *ctl)
+{
+	return ask_for_each(ctl, "io.ublkd.Recover");
 }
 
 static const char *size_of(const json_t *device, char text[SIZE_TEXT_MAX])
@@ -341,6 +351,8 @@ static const struct ctl_command {
 	{ "del", "DEVICE…", "Delete devices that nobody uses.", 1, INT32_MAX, run_del },
 	{ "list", "", "List the devices.", 0, 0, run_list },
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
+	{ "recover", "DEVICE…", "Start another process for devices whose last one died.", 1,
+	  INT32_MAX, run_recover },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 

@@ -10,6 +10,7 @@
 #include "exit.h"
 #include "helper.h"
 #include "log.h"
+#include "serve.h"
 
 const struct command *const commands[] = {
 	&run_command, &serve_command, &features_command, &doctor_command, &help_command, NULL,
@@ -34,6 +35,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--helper"))
 		return helper_main(argc, argv);
+	if (!strcmp(argv[1], "--worker"))
+		return worker_main(argc, argv);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		program_print_help();
 		return EXIT_DONE;

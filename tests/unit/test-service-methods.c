@@ -256,7 +256,7 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			 (int)strcspn(at, "("), at);
 		assert_string_equal(answer_to(line), INVALID("no"));
 	}
-	assert_int_equal(methods, 6);
+	assert_int_equal(methods, 7);
 	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
 			"interface io.ublkd\\n");

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "supervisor-methods.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "exit.h"
+#include "forward.h"
+#include "util/macros.h"
+#include "util/parse.h"
+
+/* For a worker to say what it has; the others' devices are listed all the same. */
+#define LIST_PATIENCE 5
+
+static struct router *router_of(const struct service_call *call)
+{
+	return container_of(call->service, struct manager, service)->owner;
+}
+
+static const char *text_parameter(const struct service_call *call, const char *name)
+{
+	return json_string_value(json_object_get(call->parameters, name));
+}
+
+/* ---- calls that a worker answers -------------------------------------------------------- */
+
+struct passed_on {
+	struct forward forward;
+	struct service_call *call;
+	char name[65]; /* of the device: its worker may be gone by then */
+};
+
+static void answered(struct forward *forward, json_t *answer)
+{
+	struct passed_on *passed = container_of(forward, struct passed_on, forward);
+	const char *error = json_string_value(json_object_get(answer, "error"));
+	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
+
+	if (!answer)
+		service_failed(passed->call, EXIT_RUNTIME,
+			       "its process died before it could answer");
+	else if (error)
+		service_error(passed->call, error, parameters);
+	else
+		service_reply(passed->call, parameters);
+	free(passed);
+}
+
+static const char *why_not(const struct worker *worker)
+{
+	switch (worker->state) {
+	case WORKER_RESTS:
+		return "its process died; another is started after a while, or by 'ublkctl recover'";
+	case WORKER_FAILED:
+		return "its process died too often; 'ublkctl recover' starts another";
+	default:
+		return "it is not usable yet";
+	}
+}
+
+static void pass_on(struct service_call *call, struct worker *worker)
+{
+	struct passed_on *passed;
+	int fd;
+
+	if (worker->state != WORKER_LIVE) {
+		service_failed(call, EXIT_RUNTIME, why_not(worker));
+		return;
+	}
+	passed = calloc(1, sizeof(*passed));
+	fd = passed ? worker_connect(worker) : -1;
+	if (fd >= 0) {
+		passed->call = call;
+		passed->forward.done = answered;
+		if (!forward_start(&passed->forward, worker->supervisor->loop, fd, call->method,
+				   call->parameters, 0))
+			return;
+	}
+	free(passed);
+	service_failed(call, EXIT_RUNTIME, "its process cannot be reached");
+}
+
+/* ---- List --------------------------------------------------------------------------------- */
+
+/* The answers of all, each in its place. */
+struct gathering {
+	struct service_call *call;
+	json_t *devices;
+	unsigned left;
+};
+
+struct share {
+	struct forward forward;
+	struct gathering *gathering;
+	size_t place;
+};
+
+static json_t *device_json(const struct worker *worker)
+{
+	static const char *const states[] = {
+		[WORKER_WAITS] = "waiting",      [WORKER_STARTS] = "starting",
+		[WORKER_LIVE] = "unreachable",   [WORKER_RESTS] = "recovering",
+		[WORKER_FAILED] = "failed",
+	};
+
+	return json_pack("{s:s, s:s?, s:n, s:s, s:n, s:s, s:i}", "name", worker->name, "path",
+			 worker->path[0] ? worker->path : NULL, "number", "state",
+			 states[worker->state], "size", "backend", worker->backend, "pid",
+			 (int)worker->pid);
+}
+
+static void gathered(struct gathering *gathering)
+{
+	if (--gathering->left)
+		return;
+	service_reply(gathering->call, json_pack("{s:o}", "devices", gathering->devices));
+	free(gathering);
+}
+
+static void told(struct forward *forward, json_t *answer)
+{
+	struct share *share = container_of(forward, struct share, forward);
+	json_t *device = json_array_get(
+		json_object_get(json_object_get(answer, "parameters"), "devices"), 0);
+
+	if (device)
+		json_array_set(share->gathering->devices, share->place, device);
+	gathered(share->gathering);
+	free(share);
+}
+
+static void ask(struct gathering *gathering, struct worker *worker, size_t place)
+{
+	struct share *share = calloc(1, sizeof(*share));
+	int fd = share ? worker_connect(worker) : -1;
+
+	if (fd >= 0) {
+		share->gathering = gathering;
+		share->place = place;
+		share->forward.done = told;
+		gathering->left++;
+		if (!forward_start(&share->forward, worker->supervisor->loop, fd,
+				   gathering->call->method, json_object(), LIST_PATIENCE))
+			return;
+		gathering->left--;
+	}
+	free(share);
+}
+
+static void run_list(struct service_call *call)
+{
+	struct supervisor *supervisor = router_of(call)->supervisor;
+	struct gathering *gathering = calloc(1, sizeof(*gathering));
+	size_t place = 0;
+
+	if (!gathering) {
+		service_failed(call, EXIT_RUNTIME, "no memory");
+		return;
+	}
+	*gathering = (struct gathering){ .call = call, .devices = json_array(), .left = 1 };
+	for (struct worker *w = supervisor->workers; w; w = w->next) {
+		json_array_append_new(gathering->devices, device_json(w));
+		ask(gathering, w, place++);
+	}
+	gathered(gathering);
+}
+
+/* ---- Add, Recover ------------------------------------------------------------------------- */
+
+static char *make_name(struct router *router, const char *backend)
+{
+	const struct supervisor *supervisor = router->supervisor;
+	char name[80];
+
+	do
+		service_make_name(name, sizeof(name), backend, ++router->numbered);
+	while (supervisor_find(supervisor, name) || table_has(supervisor->table, name));
+	return strdup(name);
+}
+
+static void run_add(struct service_call *call)
+{
+	struct router *router = router_of(call);
+	const char *name = text_parameter(call, "name"), *backend = text_parameter(call, "backend");
+	json_t *options = json_object_get(call->parameters, "options");
+	const char *wrong = service_wrong_in_add(call);
+	_cleanup_free_ char *made = NULL;
+	struct worker *worker;
+
+	if (wrong) {
+		service_invalid(call, wrong);
+		return;
+	}
+	if (router->supervisor->stopped) {
+		service_failed(call, EXIT_RUNTIME, "the server is stopping");
+		return;
+	}
+	if (name && supervisor_find(router->supervisor, name)) {
+		service_failed(call, EXIT_TAKEN, SERVICE_NAME_TAKEN);
+		return;
+	}
+	if (!name)
+		name = made = make_name(router, backend);
+	options = options ? json_incref(options) : json_object();
+	worker = name ? supervisor_add(router->supervisor, name, backend, options, true) : NULL;
+	json_decref(options);
+	if (!worker) {
+		service_failed(call, EXIT_RUNTIME, "no memory");
+		return;
+	}
+	worker->asker = call;
+	router->on_more(router);
+	supervisor_start(router->supervisor);
+}
+
+void router_live(struct router *router, struct worker *worker)
+{
+	struct service_call *call = worker->asker;
+	uint64_t number = 0;
+
+	(void)router;
+	worker->asker = NULL;
+	if (!call)
+		return;
+	parse_uint(worker->path + strcspn(worker->path, "0123456789"), &number);
+	service_reply(call, json_pack("{s:s, s:s, s:I}", "name", worker->name, "path", worker->path,
+				      "number", (json_int_t)number));
+}
+
+void router_ended(struct router *router, struct worker *worker)
+{
+	struct service_call *call = worker->asker;
+
+	(void)router;
+	worker->asker = NULL;
+	if (call)
+		service_failed(call, worker->status ? worker->status : EXIT_RUNTIME,
+			       worker->error[0] ? worker->error : "the server's log says why");
+}
+
+static void run_recover(struct service_call *call, struct worker *worker)
+{
+	if (worker->state == WORKER_RESTS || worker->state == WORKER_FAILED) {
+		worker_again(worker);
+		service_reply(call, NULL);
+	} else {
+		service_failed(call, EXIT_USAGE, SERVICE_NOT_DEAD);
+	}
+}
+
+/* ---- calls ---------------------------------------------------------------------------------- */
+
+static bool route(struct service_call *call)
+{
+	struct router *router = router_of(call);
+	const char *device = text_parameter(call, "device");
+	struct worker *worker = device ? supervisor_find(router->supervisor, device) : NULL;
+
+	if (device && !worker)
+		service_not_found(call, device);
+	else if (worker && !strcmp(call->method, "io.ublkd.Recover"))
+		run_recover(call, worker);
+	else if (worker)
+		pass_on(call, worker);
+	else if (!strcmp(call->method, "io.ublkd.List"))
+		run_list(call);
+	else if (!strcmp(call->method, "io.ublkd.Add"))
+		run_add(call);
+	else
+		return false;
+	return true;
+}
+
+int router_open(struct router *router, const char *path)
+{
+	router->manager->route = route;
+	router->manager->owner = router;
+	return manager_open(router->manager, path);
+}

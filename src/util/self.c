@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "util/self.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "util/macros.h"
+
+extern char **environ;
+
+int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions, bool deaf)
+{
+	/* Opened, as to exec that name where valgrind runs us would exec valgrind. */
+	_cleanup_fd_ int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	posix_spawnattr_t attr;
+	sigset_t stops;
+	char path[32];
+	int ret;
+
+	if (self < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self);
+	sigemptyset(&stops);
+	if (deaf) {
+		sigaddset(&stops, SIGINT);
+		sigaddset(&stops, SIGTERM);
+		sigaddset(&stops, SIGHUP);
+	}
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+	posix_spawnattr_setsigmask(&attr, &stops);
+	ret = -posix_spawn(pid, path, actions, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	return ret;
+}

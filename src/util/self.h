@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Another process of our own program. */
+#ifndef UTIL_SELF_H
+#define UTIL_SELF_H
+
+#include <spawn.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * In a group that no terminal signals; deaf: with the signals that stop us
+ * blocked. actions may be NULL. 0 or -errno.
+ */
+int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions, bool deaf);
+
+#endif
