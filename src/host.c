@@ -137,7 +137,7 @@ static void start(struct hosted *hosted)
 	int status = find_former(hosted);
 
 	if (!status)
-		status = spec_open(hosted->spec, &hosted->target);
+		status = spec_open(hosted->spec, 0, &hosted->target);
 	if (status) {
 		end(hosted, status);
 	} else {
