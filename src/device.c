@@ -916,6 +916,7 @@ static void take_over(struct device *device)
 
 	device->entry.id = device->config->id_given ? device->config->id : device->former->id;
 	device->entry.cookie = device->former->cookie;
+	device->entry.resized = device->former->resized;
 	if (table_differs(device->former, &device->entry, difference)) {
 		ublkd_error("the device %u that waits for a server is not what is described: %s; it "
 			    "is left as it is, its I/O waiting", (unsigned)device->former->id,

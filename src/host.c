@@ -130,6 +130,12 @@ static int find_former(struct hosted *hosted)
 	return EXIT_TAKEN;
 }
 
+/* Of a device that was resized: its own, and not that of its description. */
+static uint64_t former_size(const struct table_entry *former)
+{
+	return former && former->resized ? former->sectors << UBLK_SECTOR_SHIFT : 0;
+}
+
 static void start(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
@@ -137,7 +143,7 @@ static void start(struct hosted *hosted)
 	int status = find_former(hosted);
 
 	if (!status)
-		status = spec_open(hosted->spec, 0, &hosted->target);
+		status = spec_open(hosted->spec, former_size(hosted->former), &hosted->target);
 	if (status) {
 		end(hosted, status);
 	} else {

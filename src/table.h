@@ -31,6 +31,11 @@ struct table_entry {
 	uint64_t depth;
 	uint64_t max_io;
 	uint64_t features; /* UBLK_F_* that were asked */
+	/*
+	 * 0 or 1: the size has been, or may have been, changed since the device
+	 * was made. Then it is the driver's, and not that of the description.
+	 */
+	uint64_t resized;
 
 	enum table_state state;
 };

@@ -58,6 +58,7 @@ static struct table_entry some_entry(const char *name)
 		.depth = 128,
 		.max_io = 524288,
 		.features = 0x18,
+		.resized = 1,
 	};
 
 	snprintf(entry.name, sizeof(entry.name), "%s", name);
@@ -188,6 +189,7 @@ static void values_that_cannot_be_are_refused(void **state)
 		{ "0xb10ce", "b10ce", "without cookie" },
 		{ "\"0x18\"", "24", "without features" },
 		{ "128", "\"128\"", "without depth" },
+		{ "\"resized\": 1", "\"resized\": true", "without resized" },
 	};
 	struct table_entry entry = some_entry("web");
 
@@ -200,6 +202,23 @@ static void values_that_cannot_be_are_refused(void **state)
 		assert_contains(said, changes[i][2]);
 		assert_int_equal(table.entries[0].state, TABLE_DAMAGED);
 	}
+}
+
+/* As version 0.1.0 wrote it. */
+static void an_entry_without_word_of_its_size_is_of_one_that_has_it_still(void **state)
+{
+	struct table_entry entry = some_entry("web");
+
+	(void)state;
+	assert_int_equal(open_again(), 0);
+	assert_int_equal(table_write(&table, &entry), 0);
+	assert_int_equal(open_again(), 0);
+	assert_int_equal(table.entries[0].resized, 1);
+	replace("web.json", ",\n \"resized\": 1", "");
+	assert_int_equal(open_again(), 0);
+	assert_string_equal(said, "");
+	assert_int_equal(table.entries[0].state, TABLE_WAITS);
+	assert_int_equal(table.entries[0].resized, 0);
 }
 
 /* A reader at any time finds an entry that is whole. */
@@ -291,6 +310,7 @@ int main(void)
 		TEST(a_damaged_file_is_named),
 		TEST(a_foreign_file_is_named),
 		TEST(values_that_cannot_be_are_refused),
+		TEST(an_entry_without_word_of_its_size_is_of_one_that_has_it_still),
 		TEST(a_write_replaces_the_file_as_a_whole),
 		TEST(a_write_that_fails_leaves_the_old_entry),
 		TEST(two_servers_do_not_share_a_folder),
