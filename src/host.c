@@ -89,6 +89,13 @@ static void on_in_use(struct device *device)
 	hosted->host->on_in_use(hosted);
 }
 
+static void on_resized(struct device *device)
+{
+	struct hosted *hosted = device->owner;
+
+	hosted->host->on_resized(hosted);
+}
+
 static void on_gone(struct device *device, int status)
 {
 	struct hosted *hosted = device->owner;
@@ -170,6 +177,7 @@ static void start(struct hosted *hosted)
 		hosted->device.on_gone = on_gone;
 		hosted->device.on_counted = on_counted;
 		hosted->device.on_in_use = on_in_use;
+		hosted->device.on_resized = on_resized;
 		hosted->device.owner = hosted;
 		device_start(&hosted->device);
 	}
