@@ -178,4 +178,7 @@ const struct ublkd_backend fault_backend = {
 	.open = fault_open,
 	.close = fault_close,
 	.submit = fault_submit,
+	.measure = ublkd_lower_measure,
+	.resize = ublkd_lower_resize,
+	.resized = ublkd_lower_resized,
 };

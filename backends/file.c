@@ -35,9 +35,12 @@ struct file {
 	struct ublkd_target target;
 	int fd;
 	uint64_t offset;  /* of the device's first byte */
+	char *path;
 	bool block;       /* a block device, not a regular file */
 	bool punch;       /* fallocate can punch holes */
-	char *created;    /* the path, if open made the file */
+	bool created;     /* open made the file */
+	bool window;      /* the device has an end of its own, and the file may go on */
+	bool lock;        /* the bytes of the device are locked */
 };
 
 static const char *const cache_names[] = { "none", "writeback", "writethrough", "unsafe", NULL };
@@ -140,26 +143,26 @@ static int check_type(struct file *f, const struct file_config *c)
  * to this open file, so the workers of the ring and all threads share it, and
  * it conflicts with the locks that other servers of disk images take.
  */
-static int lock_file(struct file *f, const struct file_config *c)
+static int lock_file(const struct file *f, uint64_t length, double patience)
 {
 	bool write = (fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_RDWR;
 	struct flock lock = {
 		.l_type = write ? F_WRLCK : F_RDLCK,
 		.l_whence = SEEK_SET,
-		.l_start = (off_t)c->offset,
-		.l_len = (off_t)c->size, /* 0: up to the end, wherever it is */
+		.l_start = (off_t)f->offset,
+		.l_len = f->window ? (off_t)length : 0, /* 0: up to the end, wherever it is */
 	};
 
-	if (!c->lock || f->block)
+	if (!f->lock)
 		return 0;
-	for (double left = (double)c->lock_timeout; fcntl(f->fd, F_OFD_SETLK, &lock); left -= 0.05) {
+	for (; fcntl(f->fd, F_OFD_SETLK, &lock); patience -= 0.05) {
 		if (errno != EAGAIN && errno != EACCES) {
 			ublkd_note("'%s' cannot be locked (%s): nothing keeps others from writing it",
-				   c->path, strerror(errno));
+				   f->path, strerror(errno));
 			return 0;
 		}
-		if (left <= 0) {
-			ublkd_error("'%s' is in use: another program holds a lock on it", c->path);
+		if (patience <= 0) {
+			ublkd_error("'%s' is in use: another program holds a lock on it", f->path);
 			return -EBUSY;
 		}
 		pause_briefly();
@@ -167,34 +170,44 @@ static int lock_file(struct file *f, const struct file_config *c)
 	return 0;
 }
 
-static int find_size(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
+/* The size of the file or block device. -errno after an error text. */
+static int find_end(const struct file *f, uint64_t *end)
 {
-	uint64_t least = wish->block_size ? wish->block_size : 512, end = 0;
 	struct stat st;
-	int ret = 0;
 
-	if (c->create && ftruncate(f->fd, (off_t)c->create))
-		ret = -errno;
-	else if (f->block && ioctl(f->fd, BLKGETSIZE64, &end))
-		ret = -errno;
-	else if (!f->block && fstat(f->fd, &st))
-		ret = -errno;
-	else if (!f->block)
-		end = (uint64_t)st.st_size;
-	if (ret) {
-		ublkd_error("cannot %s the size of '%s': %s", c->create ? "set" : "get", c->path,
-			    strerror(-ret));
-		return ret;
+	if (f->block ? ioctl(f->fd, BLKGETSIZE64, end) : fstat(f->fd, &st)) {
+		ublkd_error("cannot get the size of '%s': %s", f->path, strerror(errno));
+		return -errno;
 	}
-	if (c->size > least)
-		least = c->size;
-	if (end < c->offset || end - c->offset < least) {
+	if (!f->block)
+		*end = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int set_end(const struct file *f, uint64_t end)
+{
+	if (!ftruncate(f->fd, (off_t)end))
+		return 0;
+	ublkd_error("cannot set the size of '%s' to %" PRIu64 ": %s", f->path, end,
+		    strerror(errno));
+	return -errno;
+}
+
+static int find_size(struct file *f, uint64_t size, const struct ublkd_wish *wish)
+{
+	uint64_t least = wish->block_size ? wish->block_size : 512, end;
+	int ret = find_end(f, &end);
+
+	if (ret)
+		return ret;
+	if (size > least)
+		least = size;
+	if (end < f->offset || end - f->offset < least) {
 		ublkd_error("'%s' is too small: expected at least %" PRIu64 " bytes behind offset %"
-			    PRIu64 ", got a size of %" PRIu64, c->path, least, c->offset, end);
+			    PRIu64 ", got a size of %" PRIu64, f->path, least, f->offset, end);
 		return -ENODATA;
 	}
-	f->offset = c->offset;
-	f->target.size = c->size ? c->size : end - c->offset;
+	f->target.size = size ? size : end - f->offset;
 	return 0;
 }
 
@@ -403,31 +416,47 @@ static void identify(struct file *f)
 			 (int64_t)st.stx_btime.tv_sec, st.stx_btime.tv_nsec, f->offset);
 }
 
+static void file_close(struct ublkd_target *target)
+{
+	struct file *f = (struct file *)target;
+
+	if (f->created && target->unused)
+		unlink(f->path);
+	free(f->path);
+	close(f->fd);
+}
+
 static int file_open(struct ublkd_target *target, const void *config, const struct ublkd_wish *wish)
 {
 	struct file *f = (struct file *)target;
 	const struct file_config *c = config;
+	uint64_t size = wish->size ? wish->size : c->size;
 	int ret;
 
-	f->fd = open_path(f, c, wish);
-	if (f->fd < 0)
-		return f->fd;
-	ret = check_type(f, c);
-	if (!ret)
-		ret = lock_file(f, c);
-	if (!ret)
-		ret = find_size(f, c, wish);
-	if (!ret && c->create) {
-		f->created = strdup(c->path);
-		if (!f->created) {
-			ublkd_error("no memory");
-			ret = -ENOMEM;
-		}
+	f->path = strdup(c->path);
+	if (!f->path) {
+		ublkd_error("no memory");
+		return -ENOMEM;
 	}
+	f->fd = open_path(f, c, wish);
+	if (f->fd < 0) {
+		free(f->path);
+		return f->fd;
+	}
+	f->offset = c->offset;
+	f->created = c->create;
+	f->window = c->size;
+	ret = check_type(f, c);
+	f->lock = c->lock && !f->block;
+	if (!ret)
+		ret = lock_file(f, size, (double)c->lock_timeout);
+	if (!ret && c->create)
+		ret = set_end(f, c->create);
+	if (!ret)
+		ret = find_size(f, size, wish);
 	if (ret) {
-		if (c->create)
-			unlink(c->path);
-		close(f->fd);
+		target->unused = true;
+		file_close(target);
 		return ret;
 	}
 	f->target.read_only |= wish->read_only;
@@ -443,14 +472,52 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 	return 0;
 }
 
-static void file_close(struct ublkd_target *target)
+/* ---- another size ---------------------------------------------------------------- */
+
+static int file_measure(struct ublkd_target *target, uint64_t *size)
 {
 	struct file *f = (struct file *)target;
+	uint64_t end;
+	int ret;
 
-	if (f->created && target->unused)
-		unlink(f->created);
-	free(f->created);
-	close(f->fd);
+	if (f->window) {
+		ublkd_error("size: expected SIZE, as the device has a part of '%s' and does not go by "
+			    "its end, got none", f->path);
+		return -EINVAL;
+	}
+	ret = find_end(f, &end);
+	if (!ret)
+		*size = end > f->offset ? end - f->offset : 0;
+	return ret;
+}
+
+/* Where the file has to grow for it. */
+static int file_grow(const struct file *f, uint64_t size, uint64_t end)
+{
+	if (f->block || f->window || f->target.read_only || size > INT64_MAX - f->offset) {
+		ublkd_error("size: expected at most %" PRIu64 ", what '%s' has%s, got '%" PRIu64 "'",
+			    end > f->offset ? end - f->offset : 0, f->path,
+			    f->block ? "" : f->window ? " for a device that does not go by its end" :
+					    f->target.read_only ? ", which is not written to" : "",
+			    size);
+		return -EFBIG;
+	}
+	return set_end(f, f->offset + size);
+}
+
+/* A device that becomes smaller leaves the file as it is, and locked. */
+static int file_resize(struct ublkd_target *target, uint64_t size)
+{
+	struct file *f = (struct file *)target;
+	uint64_t end;
+	int ret;
+
+	if (size <= target->size)
+		return 0;
+	ret = find_end(f, &end);
+	if (!ret && (end < f->offset || end - f->offset < size))
+		ret = file_grow(f, size, end);
+	return ret || !f->window ? ret : lock_file(f, size, 0);
 }
 
 /* ---- requests -------------------------------------------------------------------- */
@@ -499,4 +566,6 @@ const struct ublkd_backend file_backend = {
 	.open = file_open,
 	.close = file_close,
 	.submit = file_submit,
+	.measure = file_measure,
+	.resize = file_resize,
 };

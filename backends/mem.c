@@ -6,7 +6,9 @@
  * Anonymous memory is mapped and copied to and from. A store to a page that
  * the kernel cannot provide would kill the process, so a page is allocated,
  * by fallocate(), before the first store to it; a bit for each page says
- * which ones are. A named file may be truncated by others, so it is used
+ * which ones are. A larger size is mapped anew, and the old mapping goes when no
+ * request uses it any more; the bits have room from the beginning, as two lists of
+ * them would differ. A named file may be truncated by others, so it is used
  * through pread() and pwrite(), which fail instead. None of this waits for
  * anything but memory.
  */
@@ -42,10 +44,17 @@ struct mem_config {
 struct mem {
 	struct ublkd_target target;
 	int fd;
-	uint8_t *map;               /* NULL: named file */
+	_Atomic(uint8_t *) map;     /* NULL: named file; any thread */
 	uint32_t page;              /* bytes that a bit stands for */
 	_Atomic(uint64_t) *present; /* a bit per page: allocated */
-	char *created;              /* the path, if open made the file */
+	uint64_t most;              /* bytes that it has room for */
+	/* main */
+	uint64_t mapped;            /* bytes at map */
+	uint64_t used;              /* where data may be: up to here */
+	uint8_t *old_map;           /* the one before, while a resize goes on */
+	uint64_t old_mapped;
+	char *path;                 /* of a named file */
+	bool created;               /* open made the file */
 };
 
 static const char *const huge_names[] = { "no", "2M", "1G", NULL };
@@ -62,44 +71,84 @@ static const struct ublkd_option mem_options[] = {
 	{ 0 },
 };
 
+/*
+ * How far it can grow, unless it was larger from the beginning: 16 TiB. The bits
+ * take 512 MiB of addresses, of which a process has a quarter of a million.
+ */
+#define MOST (UINT64_C(1) << 44)
+
 /* ---- opening ----------------------------------------------------------------------- */
+
+static uint64_t whole_pages(const struct mem *m, uint64_t size)
+{
+	return (size + m->page - 1) / m->page * m->page;
+}
+
+static size_t bits_for(const struct mem *m, uint64_t bytes)
+{
+	return (bytes / m->page + 63) / 64 * 8;
+}
+
+static int reserve_bits(struct mem *m, uint64_t bytes)
+{
+	void *bits;
+
+	m->most = bytes > MOST ? bytes : MOST;
+	bits = mmap(NULL, bits_for(m, m->most), PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (bits == MAP_FAILED)
+		return -errno;
+	m->present = bits;
+	return 0;
+}
+
+/* Maps the memory file anew, so long. What is mapped already stays. */
+static int map_memory(struct mem *m, uint64_t bytes)
+{
+	uint8_t *map;
+
+	if (ftruncate(m->fd, (off_t)bytes) ||
+	    mprotect((void *)m->present, bits_for(m, bytes), PROT_READ | PROT_WRITE))
+		return -errno;
+	/* NORESERVE: huge pages are taken as they are needed, by fallocate(). */
+	map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	m->old_map = m->map;
+	m->old_mapped = m->mapped;
+	m->mapped = bytes;
+	m->map = map;
+	return 0;
+}
 
 static int open_anonymous(struct mem *m, const struct mem_config *c)
 {
 	static const unsigned huge_flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
 					       MFD_HUGETLB | MFD_HUGE_1GB };
 	static const uint32_t pages[] = { 4096, 2u << 20, 1u << 30 };
-	uint64_t bytes, words;
+	uint64_t bytes;
+	int ret;
 
 	if (!c->size) {
 		ublkd_error("mem: expected size=SIZE, which is required without path=, got none");
 		return -EINVAL;
 	}
 	m->page = pages[c->huge];
-	bytes = (c->size + m->page - 1) / m->page * m->page;
-	words = bytes / m->page / 64 + 1;
 	m->fd = memfd_create("ublkd", MFD_CLOEXEC | MFD_ALLOW_SEALING | huge_flags[c->huge]);
 	if (m->fd < 0) {
 		ublkd_error("mem: no memory file%s: %s", c->huge ? " of huge pages" : "",
 			    strerror(errno));
 		return -errno;
 	}
-	m->present = calloc(words, sizeof(*m->present));
-	if (!m->present || ftruncate(m->fd, (off_t)bytes) ||
-	    fcntl(m->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW)) {
-		int ret = m->present ? -errno : -ENOMEM;
-
+	bytes = whole_pages(m, c->size);
+	ret = reserve_bits(m, bytes);
+	if (!ret && fcntl(m->fd, F_ADD_SEALS, F_SEAL_SHRINK))
+		ret = -errno;
+	if (!ret)
+		ret = map_memory(m, bytes);
+	if (ret) {
 		ublkd_error("mem: cannot make memory of %" PRIu64 " bytes: %s", c->size,
 			    strerror(-ret));
-		return ret;
-	}
-	/* NORESERVE: huge pages are taken as they are needed, by fallocate(). */
-	m->map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
-	if (m->map == MAP_FAILED) {
-		int ret = -errno;
-
-		m->map = NULL;
-		ublkd_error("mem: cannot map %" PRIu64 " bytes: %s", bytes, strerror(-ret));
 		return ret;
 	}
 	m->target.size = c->size;
@@ -121,8 +170,9 @@ static int lock_named(struct mem *m, const struct mem_config *c)
 	return 0;
 }
 
-static int open_named(struct mem *m, const struct mem_config *c)
+static int open_named(struct mem *m, const struct mem_config *c, uint64_t resized)
 {
+	uint64_t size = resized ? resized : c->size;
 	struct statfs fs;
 	struct stat st;
 	int ret;
@@ -131,12 +181,15 @@ static int open_named(struct mem *m, const struct mem_config *c)
 		ublkd_error("huge: expected no, as path= is given, got '%s'", huge_names[c->huge]);
 		return -EINVAL;
 	}
+	m->path = strdup(c->path);
+	if (!m->path) {
+		ublkd_error("no memory");
+		return -ENOMEM;
+	}
 	m->fd = open(c->path, O_RDWR | O_CLOEXEC);
-	if (m->fd < 0 && errno == ENOENT && c->size) {
+	if (m->fd < 0 && errno == ENOENT && c->size && !resized) {
 		m->fd = open(c->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
-		m->created = m->fd < 0 ? NULL : strdup(c->path);
-		if (m->fd >= 0 && !m->created)
-			unlink(c->path);
+		m->created = m->fd >= 0;
 	}
 	if (m->fd < 0) {
 		ublkd_error("cannot open '%s': %s%s", c->path, strerror(errno),
@@ -155,7 +208,12 @@ static int open_named(struct mem *m, const struct mem_config *c)
 	ret = lock_named(m, c);
 	if (ret)
 		return ret;
-	if (st.st_size && c->size && (uint64_t)st.st_size != c->size) {
+	if (resized && (uint64_t)st.st_size < resized) {
+		ublkd_error("'%s' is too small: expected at least %" PRIu64 " bytes, got a size of %"
+			    PRIu64, c->path, resized, (uint64_t)st.st_size);
+		return -ENODATA;
+	}
+	if (st.st_size && c->size && !resized && (uint64_t)st.st_size != c->size) {
 		ublkd_error("size: expected %" PRIu64 ", the size of '%s', got '%" PRIu64 "'",
 			    (uint64_t)st.st_size, c->path, c->size);
 		return -EINVAL;
@@ -166,22 +224,31 @@ static int open_named(struct mem *m, const struct mem_config *c)
 		return -EINVAL;
 	}
 	m->page = 4096;
-	m->target.size = c->size ? c->size : (uint64_t)st.st_size;
+	m->target.size = size ? size : (uint64_t)st.st_size;
 	snprintf(m->target.identity, sizeof(m->target.identity), "file %u:%u/%" PRIu64,
 		 major(st.st_dev), minor(st.st_dev), (uint64_t)st.st_ino);
 	return 0;
+}
+
+static void unmap_old(struct mem *m)
+{
+	if (m->old_map)
+		munmap(m->old_map, m->old_mapped);
+	m->old_map = NULL;
 }
 
 static void mem_close(struct ublkd_target *target)
 {
 	struct mem *m = (struct mem *)target;
 
+	unmap_old(m);
 	if (m->map)
-		munmap(m->map, (m->target.size + m->page - 1) / m->page * m->page);
+		munmap(m->map, m->mapped);
+	if (m->present)
+		munmap((void *)m->present, bits_for(m, m->most));
 	if (m->created && target->unused)
-		unlink(m->created);
-	free(m->created);
-	free((void *)m->present);
+		unlink(m->path);
+	free(m->path);
 	if (m->fd >= 0)
 		close(m->fd);
 }
@@ -192,9 +259,8 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	const struct mem_config *c = config;
 	int ret;
 
-	(void)wish;
 	m->fd = -1;
-	ret = c->path ? open_named(m, c) : open_anonymous(m, c);
+	ret = c->path ? open_named(m, c, wish->size) : open_anonymous(m, c);
 	if (ret) {
 		target->unused = true;
 		mem_close(target);
@@ -203,6 +269,7 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	target->physical_block_size = 4096;
 	target->discard_granularity = m->page;
 	target->write_zeroes = true;
+	m->used = target->size;
 	return 0;
 }
 
@@ -421,6 +488,67 @@ static int mem_submit(struct ublkd_target *target, struct ublkd_io *io)
 	return m->map ? map_submit(m, io) : file_submit(m, io);
 }
 
+/* ---- another size ------------------------------------------------------------------------ */
+
+static int mem_measure(struct ublkd_target *target, uint64_t *size)
+{
+	struct mem *m = (struct mem *)target;
+	struct stat st;
+
+	if (m->map) {
+		ublkd_error("size: expected SIZE, as the memory has no size of its own, got none");
+		return -EINVAL;
+	}
+	if (fstat(m->fd, &st)) {
+		ublkd_error("cannot get the size of '%s': %s", m->path, strerror(errno));
+		return -errno;
+	}
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int resize_named(struct mem *m, uint64_t size)
+{
+	struct stat st;
+
+	if (!fstat(m->fd, &st) && ((uint64_t)st.st_size >= size || !ftruncate(m->fd, (off_t)size)))
+		return 0;
+	ublkd_error("cannot set the size of '%s' to %" PRIu64 ": %s", m->path, size,
+		    strerror(errno));
+	return -errno;
+}
+
+static int mem_resize(struct ublkd_target *target, uint64_t size)
+{
+	struct mem *m = (struct mem *)target;
+	int ret = 0;
+
+	if (!m->map)
+		return size <= target->size ? 0 : resize_named(m, size);
+	if (size > m->most) {
+		ublkd_error("size: expected at most %" PRIu64 " of memory, got '%" PRIu64 "'", m->most,
+			    size);
+		return -EFBIG;
+	}
+	if (size > m->mapped)
+		ret = map_memory(m, whole_pages(m, size));
+	if (ret)
+		ublkd_error("mem: cannot make memory of %" PRIu64 " bytes: %s", size,
+			    strerror(-ret));
+	return ret;
+}
+
+/* What is behind the end goes: if the device grows again, it reads as zeros. */
+static void mem_resized(struct ublkd_target *target)
+{
+	struct mem *m = (struct mem *)target;
+
+	unmap_old(m);
+	if (m->map && target->size < m->used)
+		map_zero(m, target->size, whole_pages(m, m->used), false);
+	m->used = target->size;
+}
+
 const struct ublkd_backend mem_backend = {
 	.name = "mem",
 	.summary = "a RAM disk",
@@ -430,4 +558,7 @@ const struct ublkd_backend mem_backend = {
 	.open = mem_open,
 	.close = mem_close,
 	.submit = mem_submit,
+	.measure = mem_measure,
+	.resize = mem_resize,
+	.resized = mem_resized,
 };

@@ -26,7 +26,6 @@ static int null_open(struct ublkd_target *target, const void *config, const stru
 {
 	const struct null_config *c = config;
 
-	(void)wish;
 	/* Where zeros come from when the data stays in the kernel. */
 	target->files[0] = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	if (target->files[0] < 0) {
@@ -36,7 +35,7 @@ static int null_open(struct ublkd_target *target, const void *config, const stru
 	target->nr_files = 1;
 	target->ring_only = true;
 	target->leaves_reads = !c->zeros;
-	target->size = c->size;
+	target->size = wish->size ? wish->size : c->size;
 	target->discard_granularity = 512;
 	target->write_zeroes = true;
 	return 0;
@@ -58,6 +57,13 @@ static int null_submit(struct ublkd_target *target, struct ublkd_io *io)
 	return UBLKD_DONE;
 }
 
+static int null_resize(struct ublkd_target *target, uint64_t size)
+{
+	(void)target;
+	(void)size;
+	return 0;
+}
+
 const struct ublkd_backend null_backend = {
 	.name = "null",
 	.summary = "reads zeros, forgets writes",
@@ -67,4 +73,5 @@ const struct ublkd_backend null_backend = {
 	.open = null_open,
 	.close = null_close,
 	.submit = null_submit,
+	.resize = null_resize,
 };

@@ -106,7 +106,7 @@ static void look(struct autoclear *watch)
 
 	read_events(watch);
 	watch->quiet = watch->used && !watch->opens;
-	if (!watch->quiet || !was_quiet || watch->probing)
+	if (!watch->quiet || !was_quiet || watch->probing || watch->paused)
 		return;
 	watch->quiet = false;
 	watch->probe.done = probed;
@@ -146,6 +146,20 @@ int autoclear_start(struct autoclear *watch)
 	ev_timer_init(&watch->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
 	ev_timer_start(watch->loop, &watch->tick);
 	return 0;
+}
+
+void autoclear_pause(struct autoclear *watch)
+{
+	read_events(watch);
+	watch->paused = true;
+	watch->used_before = watch->used;
+}
+
+void autoclear_go_on(struct autoclear *watch)
+{
+	read_events(watch);
+	watch->paused = false;
+	watch->used = watch->used_before || watch->opens;
 }
 
 void autoclear_stop(struct autoclear *watch)

@@ -32,11 +32,15 @@ struct autoclear {
 	bool used;        /* it was opened since the watch began */
 	bool quiet;       /* unused at the last tick */
 	bool probing;
+	bool paused, used_before; /* used, when it was paused */
 	struct helper probe;
 };
 
 /* 0, or -errno after an error text. */
 int autoclear_start(struct autoclear *watch);
+/* What opens and closes the device in between is no use of it, and nobody looks for one. */
+void autoclear_pause(struct autoclear *watch);
+void autoclear_go_on(struct autoclear *watch);
 void autoclear_stop(struct autoclear *watch);
 
 #endif

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "util/macros.h"
@@ -91,6 +92,31 @@ void backend_close(struct ublkd_target *target, bool used)
 	}
 }
 
+int backend_measure(struct ublkd_target *target, uint64_t *size)
+{
+	if (target->ops->measure)
+		return target->ops->measure(target, size);
+	ublkd_error("size: expected SIZE, as the backend '%s' stands on nothing that has one, got "
+		    "none", target->ops->name);
+	return -EINVAL;
+}
+
+int backend_resize(struct ublkd_target *target, uint64_t size)
+{
+	if (target->ops->resize)
+		return target->ops->resize(target, size);
+	ublkd_error("size: expected none, as that of the backend '%s' cannot be changed, got '%"
+		    PRIu64 "'", target->ops->name, size);
+	return -EOPNOTSUPP;
+}
+
+void backend_resized(struct ublkd_target *target, uint64_t size)
+{
+	target->size = size;
+	if (target->ops->resized)
+		target->ops->resized(target);
+}
+
 void ublkd_target_like_lower(struct ublkd_target *target)
 {
 	const struct ublkd_backend *ops = target->ops;
@@ -104,4 +130,19 @@ void ublkd_target_like_lower(struct ublkd_target *target)
 int ublkd_lower_submit(struct ublkd_target *target, struct ublkd_io *io)
 {
 	return target->lower->ops->submit(target->lower, io);
+}
+
+int ublkd_lower_measure(struct ublkd_target *target, uint64_t *size)
+{
+	return backend_measure(target->lower, size);
+}
+
+int ublkd_lower_resize(struct ublkd_target *target, uint64_t size)
+{
+	return backend_resize(target->lower, size);
+}
+
+void ublkd_lower_resized(struct ublkd_target *target)
+{
+	backend_resized(target->lower, target->size);
 }

@@ -19,6 +19,11 @@ const struct ublkd_backend *backend_find(const char *name);
  */
 int backend_open(struct ublkd_target **target, const struct ublkd_backend *backend,
 		 const void *config, const struct ublkd_wish *wish, struct ublkd_target *lower);
+/* main. See the members of struct ublkd_backend; where there is none, it is said. */
+int backend_measure(struct ublkd_target *target, uint64_t *size);
+int backend_resize(struct ublkd_target *target, uint64_t size);
+/* size becomes that of the target, and of those below. */
+void backend_resized(struct ublkd_target *target, uint64_t size);
 /* used: the device was usable at some time. target may be NULL. Closes what is below too. */
 void backend_close(struct ublkd_target *target, bool used);
 

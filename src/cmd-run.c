@@ -227,7 +227,7 @@ static int serve(struct run *run)
 		ctrl_close(&run->ctrl);
 		return EXIT_RUNTIME;
 	}
-	status = spec_open(&run->spec, &run->target);
+	status = spec_open(&run->spec, 0, &run->target);
 	if (status) {
 		pool_close(&run->pool);
 		ctrl_close(&run->ctrl);

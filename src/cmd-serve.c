@@ -257,6 +257,13 @@ void serve_end(struct serve *serve, int status)
 	ev_break(serve->loop, EVBREAK_ALL);
 }
 
+static void on_resized(struct hosted *hosted)
+{
+	struct serve *serve = hosted->host->owner;
+
+	manager_resized(&serve->manager, hosted);
+}
+
 static void on_gone(struct host *host, int status)
 {
 	struct serve *serve = host->owner;
@@ -322,6 +329,7 @@ static int make_host(struct serve *serve)
 	host->on_end = on_end;
 	host->on_counted = on_counted;
 	host->on_in_use = on_in_use;
+	host->on_resized = on_resized;
 	host->on_live = on_live;
 	host->on_settled = on_settled;
 	host->on_gone = on_gone;

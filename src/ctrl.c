@@ -32,6 +32,10 @@ const char *ctrl_op_name(uint32_t op)
 		return "STOP_DEV";
 	case UBLK_CMD_SET_PARAMS:
 		return "SET_PARAMS";
+	case UBLK_CMD_GET_PARAMS:
+		return "GET_PARAMS";
+	case UBLK_CMD_UPDATE_SIZE:
+		return "UPDATE_SIZE";
 	case UBLK_CMD_GET_FEATURES:
 		return "GET_FEATURES";
 	case UBLK_CMD_START_USER_RECOVERY:

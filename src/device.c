@@ -373,7 +373,8 @@ static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
 static void teardown(struct device *device)
 {
 	assert(device->stopping);
-	if (device->gone || device->command.pending || device->hunting || device->writing)
+	if (device->gone || device->command.pending || device->hunting || device->writing ||
+	    device->resize.busy)
 		return; /* its end calls again */
 	/* A device that waits is left as it is; once fetched from, until we exit. */
 	if (!device->added) {
@@ -540,6 +541,14 @@ static void stats_copied(struct queue *queue)
 	queue_reported(queue);
 }
 
+static void queue_resized(struct queue *queue)
+{
+	struct device *device = queue->shape->owner;
+
+	queue_reported(queue);
+	resize_told(&device->resize);
+}
+
 static void log_failure(struct queue_failure *failure)
 {
 	char others[48] = "";
@@ -627,6 +636,7 @@ static int make_queues(struct device *device)
 	device->shape.on_ended = queue_ended;
 	device->shape.on_stats = stats_copied;
 	device->shape.on_drained = queue_reported;
+	device->shape.on_resized = queue_resized;
 	device->shape.on_failure = log_failure;
 	device->shape.owner = device;
 	return 0;
@@ -677,7 +687,8 @@ static void device_unused(struct autoclear *watch)
 {
 	struct device *device = container_of(watch, struct device, autoclear);
 
-	if (device->stopping || device->stop_command.pending)
+	/* The watch goes on, and finds it unused again. */
+	if (device->stopping || device->stop_command.pending || device->resize.busy)
 		return;
 	if (device->info.flags & UBLK_F_SAFE_STOP_DEV)
 		try_to_stop(device);
@@ -701,8 +712,8 @@ static void stop_unused(struct device *device)
 	if (device->stopping || device->wanted_gone)
 		return;
 	device->wanted_gone = true;
-	/* The answer to the autoclear's question is ours too. */
-	if (device->stop_command.pending)
+	/* The answer to the autoclear's question is ours too; a resize calls again. */
+	if (device->stop_command.pending || device->resize.busy)
 		return;
 	if (device->info.flags & UBLK_F_SAFE_STOP_DEV) {
 		try_to_stop(device);
@@ -722,6 +733,44 @@ void device_stop_unused(struct device *device)
 	const char *before = log_switch(about(device));
 
 	stop_unused(device);
+	log_switch(before);
+}
+
+/* ---- another size ------------------------------------------------------------------ */
+
+static void resized(struct resize *resize)
+{
+	struct device *device = container_of(resize, struct device, resize);
+
+	if (device->gone)
+		return;
+	device->on_resized(device);
+	if (device->stopping && resize->status == EXIT_TIMEOUT) {
+		device->status = EXIT_TIMEOUT;
+		gone(device);
+	} else if (device->stopping) {
+		teardown(device);
+	} else if (device->wanted_gone && !resize->busy) {
+		device->wanted_gone = false;
+		stop_unused(device);
+	}
+}
+
+int device_find_size(struct device *device, uint64_t *size, bool shrink)
+{
+	const char *before = log_switch(about(device));
+	int status = resize_check(device, size, shrink);
+
+	log_switch(before);
+	return status;
+}
+
+void device_resize(struct device *device, uint64_t size)
+{
+	const char *before = log_switch(about(device));
+
+	device->resize = (struct resize){ .device = device, .size = size, .done = resized };
+	resize_start(&device->resize);
 	log_switch(before);
 }
 
@@ -1023,6 +1072,7 @@ static void take_over(struct device *device)
 
 	device->entry.id = device->config->id_given ? device->config->id : device->former->id;
 	device->entry.cookie = device->former->cookie;
+	device->entry.resized = device->former->resized;
 	if (table_differs(device->former, &device->entry, difference)) {
 		ublkd_error("the device %u that waits for a server is not what is described: %s; it "
 			    "is left as it is, its I/O waiting", (unsigned)device->former->id,

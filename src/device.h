@@ -16,6 +16,7 @@
 #include "node.h"
 #include "orphan.h"
 #include "pool.h"
+#include "resize.h"
 #include "table.h"
 
 struct device {
@@ -44,6 +45,7 @@ struct device {
 	/* See device_count() and device_stop_unused(); NULL where they are not used. */
 	void (*on_counted)(struct device *device);
 	void (*on_in_use)(struct device *device);
+	void (*on_resized)(struct device *device); /* see device_resize() */
 	void *owner;
 
 	/* device.c's from here on; others may read id and node.path. */
@@ -76,6 +78,7 @@ struct device {
 	bool counting, logging;           /* what they were asked for */
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
+	struct resize resize;
 	bool taken;                       /* former is ours; to delete only once added is set */
 	bool holds;                       /* went from us as it is: reactors have requests of it */
 	bool entered;                     /* is in the table */
@@ -106,6 +109,18 @@ void device_leave(struct device *device);
  * only who has claimed it does, such as a file system.
  */
 void device_stop_unused(struct device *device);
+/*
+ * Which size a device that is live can be given: *size, or 0 for that of its
+ * backing by now. An exit status, after an error text where it cannot. shrink: it
+ * may be less than it has.
+ */
+int device_find_size(struct device *device, uint64_t *size, bool shrink);
+/*
+ * Gives it a size that was found so just now. on_resized follows, and resize.status
+ * is an exit status: EXIT_TAKEN where it would be less and somebody has claimed the
+ * device; of others the cause was logged. EXIT_TIMEOUT: the driver may do it yet.
+ */
+void device_resize(struct device *device, uint64_t size);
 /* on_counted follows: the stats_copy of all queues is fresh. */
 void device_count(struct device *device);
 /* Logs the counters of every queue. */

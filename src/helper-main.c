@@ -132,10 +132,30 @@ static int on_node(const char *verb, const char *node)
 	return ret ? EXIT_RUNTIME : EXIT_DONE;
 }
 
+/*
+ * Claimed, it cannot be mounted meanwhile. What is cached is written back while
+ * there is room for it, and forgotten, as it would show again if it grew.
+ */
+static int shrink(const char *node, const char *id, const char *sectors)
+{
+	_cleanup_fd_ int fd = open(node, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_EXCL);
+	uint64_t number, size;
+	int ret;
+
+	if (parse_uint(id, &number) || parse_uint(sectors, &size))
+		return EINVAL;
+	if (fd < 0)
+		return errno;
+	ret = write_all_back(fd, node);
+	return -(ret ? ret : ctrl_run(UBLK_CMD_UPDATE_SIZE, (uint32_t)number, size));
+}
+
 int helper_main(int argc, char **argv)
 {
 	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
 		return control(argv + 3);
+	if (argc == 6 && !strcmp(argv[2], HELPER_SHRINK))
+		return shrink(argv[3], argv[4], argv[5]);
 	if (argc == 3 && !strcmp(argv[2], HELPER_NOTHING))
 		return EXIT_DONE;
 	return argc == 4 ? on_node(argv[2], argv[3]) : EXIT_USAGE;

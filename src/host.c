@@ -89,6 +89,13 @@ static void on_in_use(struct device *device)
 	hosted->host->on_in_use(hosted);
 }
 
+static void on_resized(struct device *device)
+{
+	struct hosted *hosted = device->owner;
+
+	hosted->host->on_resized(hosted);
+}
+
 static void on_gone(struct device *device, int status)
 {
 	struct hosted *hosted = device->owner;
@@ -130,6 +137,12 @@ static int find_former(struct hosted *hosted)
 	return EXIT_TAKEN;
 }
 
+/* Of a device that was resized: its own, and not that of its description. */
+static uint64_t former_size(const struct table_entry *former)
+{
+	return former && former->resized ? former->sectors << UBLK_SECTOR_SHIFT : 0;
+}
+
 static void start(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
@@ -137,7 +150,7 @@ static void start(struct hosted *hosted)
 	int status = find_former(hosted);
 
 	if (!status)
-		status = spec_open(hosted->spec, &hosted->target);
+		status = spec_open(hosted->spec, former_size(hosted->former), &hosted->target);
 	if (status) {
 		end(hosted, status);
 	} else {
@@ -165,6 +178,7 @@ static void start(struct hosted *hosted)
 		hosted->device.on_gone = on_gone;
 		hosted->device.on_counted = on_counted;
 		hosted->device.on_in_use = on_in_use;
+		hosted->device.on_resized = on_resized;
 		hosted->device.owner = hosted;
 		device_start(&hosted->device);
 	}

@@ -52,6 +52,7 @@ struct host {
 	void (*on_end)(struct hosted *hosted);
 	void (*on_counted)(struct hosted *hosted); /* see device_count() */
 	void (*on_in_use)(struct hosted *hosted);  /* see device_stop_unused() */
+	void (*on_resized)(struct hosted *hosted); /* see device_resize() */
 	/*
 	 * All are gone. status: of the first that failed. In the case of
 	 * EXIT_TIMEOUT, or where holds is set, all that is left to do is to exit.

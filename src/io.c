@@ -620,7 +620,6 @@ static int op_of(uint32_t op_flags)
 static int decode(struct io *io)
 {
 	const struct queue *queue = io->queue;
-	const struct queue_shape *shape = queue->shape;
 	const struct ublk_io_desc *desc = queue_descriptor(queue, io->pub.tag);
 	uint32_t sectors = desc->nr_sectors;
 	int op = op_of(desc->op_flags);
@@ -638,10 +637,10 @@ static int decode(struct io *io)
 	if (sectors > UINT32_MAX >> UBLK_SECTOR_SHIFT)
 		return -EINVAL;
 	io->pub.length = sectors << UBLK_SECTOR_SHIFT;
-	if (!sectors || io->pub.offset > shape->size ||
-	    io->pub.length > shape->size - io->pub.offset)
+	if (!sectors || io->pub.offset > queue->size ||
+	    io->pub.length > queue->size - io->pub.offset)
 		return -EINVAL;
-	if (op <= UBLKD_OP_WRITE && io->pub.length > shape->max_io)
+	if (op <= UBLKD_OP_WRITE && io->pub.length > queue->shape->max_io)
 		return -EINVAL;
 	return 0;
 }

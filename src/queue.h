@@ -70,6 +70,8 @@ struct queue_shape {
 	/* stats_copy is fresh. */
 	void (*on_stats)(struct queue *queue);
 	void (*on_drained)(struct queue *queue);
+	/* It goes by the size that it was told. */
+	void (*on_resized)(struct queue *queue);
 	void (*on_failure)(struct queue_failure *failure);
 	void *owner;
 
@@ -77,7 +79,7 @@ struct queue_shape {
 	int char_fd;
 	uint16_t depth;
 	uint32_t max_io;         /* bytes */
-	uint64_t size;           /* of the device, bytes */
+	uint64_t size;           /* of the device, bytes, when a queue is attached */
 	enum data_mode data;     /* never DATA_AUTO */
 	unsigned pool;           /* pooled: buffers of each queue or share */
 	enum link_mode link;
@@ -93,6 +95,7 @@ struct queue {
 	uint16_t share;          /* 0, or the number of the share */
 	/* Its tags are first_tag, first_tag + tag_step… */
 	uint16_t first_tag, tag_step, nr_tags;
+	uint64_t size;           /* of the device, bytes: no request goes beyond */
 	/* Of SQEs: with IOSQE_FIXED_FILE the files are slots of the ring's table. */
 	uint8_t sqe_flags;
 	bool linkable;           /* each tag has a ring_sqe_own(), from own_base on */
@@ -120,7 +123,8 @@ struct queue {
 	bool due;                /* listed, as buffers were returned */
 	bool attached;           /* on_attached is on its way, or was called, */
 	int attach_error;        /* with this: error as it was then */
-	struct message attach, drain, ask, broken, end;
+	struct message attach, drain, ask, broken, end, resize;
+	uint64_t new_size;       /* main's, until resize is posted */
 	const char *about;       /* main: see log_about() */
 	bool serving;            /* main: attached, and on_ended was not called yet */
 	unsigned owed;           /* main: reports that are to come; 0: free to go */

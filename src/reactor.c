@@ -455,6 +455,23 @@ static void on_drain(struct message *message)
 	mailbox_post(queue->shape->main_box, &queue->drain);
 }
 
+static void resize_delivered(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, resize);
+
+	queue->owed--;
+	tell(queue, queue->shape->on_resized);
+}
+
+static void on_resize(struct message *message)
+{
+	struct queue *queue = container_of(message, struct queue, resize);
+
+	queue->size = queue->new_size;
+	queue->resize.deliver = resize_delivered;
+	mailbox_post(queue->shape->main_box, &queue->resize);
+}
+
 static void ask_delivered(struct message *message)
 {
 	struct queue *queue = container_of(message, struct queue, ask);
@@ -500,6 +517,7 @@ void reactor_attach(struct reactor *reactor, struct queue *queue)
 {
 	queue->reactor = reactor;
 	queue->about = log_about();
+	queue->size = queue->shape->size;
 	queue->serving = true;
 	queue->owed += 2;
 	queue->attach.deliver = on_attach;
@@ -511,6 +529,14 @@ void reactor_drain(struct queue *queue)
 	queue->owed++;
 	queue->drain.deliver = on_drain;
 	order(queue->reactor, &queue->drain);
+}
+
+void reactor_resize(struct queue *queue, uint64_t size)
+{
+	queue->new_size = size;
+	queue->owed++;
+	queue->resize.deliver = on_resize;
+	order(queue->reactor, &queue->resize);
 }
 
 void reactor_ask_stats(struct queue *queue)

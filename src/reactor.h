@@ -112,6 +112,12 @@ void reactor_attach(struct reactor *reactor, struct queue *queue);
  * cancels what is in the ring. on_drained follows.
  */
 void reactor_drain(struct queue *queue);
+/*
+ * main, of a queue that was attached, one at a time: it goes by this size from
+ * now on. on_resized follows: what the main thread wrote before is seen by every
+ * submit() that begins then, and those that began before have returned.
+ */
+void reactor_resize(struct queue *queue, uint64_t size);
 /* main: on_stats follows, if it was attached. */
 void reactor_ask_stats(struct queue *queue);
 

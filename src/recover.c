@@ -55,6 +55,10 @@ static void issue(struct recover *recover, uint32_t op, double deadline,
 	if (op == UBLK_CMD_GET_DEV_INFO) {
 		recover->command.buffer = &recover->info;
 		recover->command.length = sizeof(recover->info);
+	} else if (op == UBLK_CMD_GET_PARAMS) {
+		recover->params = (struct ublk_params){ .len = sizeof(recover->params) };
+		recover->command.buffer = &recover->params;
+		recover->command.length = sizeof(recover->params);
 	}
 	ctrl_issue(recover->ctrl, &recover->command);
 	log_switch(before);
@@ -97,6 +101,42 @@ static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
 	look(container_of(timer, struct recover, timer));
 }
 
+/* What is not known may be served. */
+static void late(struct ctrl_command *command)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	if (recover->given_up)
+		return;
+	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
+		    ctrl_op_name(command->op), command->dev_id, command->deadline);
+	for (unsigned i = recover->next - 1; i < recover->table->count; i++) {
+		if (recover->table->entries[i].state == TABLE_WAITS)
+			recover->table->entries[i].state = TABLE_SERVED;
+	}
+	recover->given_up = true;
+	recover->done(recover);
+}
+
+/*
+ * A server that resizes a device writes its entry, then tells the driver, and may
+ * die in between; so what counts is the size that users of the device see.
+ */
+static void got_params(struct ctrl_command *command, int result)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+	struct table_entry *entry = recover->entry;
+
+	if (result) {
+		ctrl_report(command, result);
+		entry->state = TABLE_SERVED;
+	} else if (recover->params.basic.dev_sectors != entry->sectors) {
+		entry->sectors = recover->params.basic.dev_sectors;
+		entry->resized = true;
+	}
+	go_on(recover);
+}
+
 /* The entry is right, as it has the cookie; its device waits, or will, or never worked. */
 static void judge(struct recover *recover)
 {
@@ -107,7 +147,8 @@ static void judge(struct recover *recover)
 	if (!wanted && !delete) {
 		ublkd_note("device %u waits for a server, but is not described any more: it is left "
 			   "alone; --drop would delete it", (unsigned)entry->id);
-		go_on(recover);
+		/* It may be added again. */
+		issue(recover, UBLK_CMD_GET_PARAMS, ANSWER_SECONDS, got_params, late);
 	} else if (recover->info.state == UBLK_S_DEV_LIVE &&
 		   ev_now(recover->ctrl->loop) < recover->until) {
 		ev_timer_init(&recover->timer, look_again, LOOK_SECONDS, 0);
@@ -120,7 +161,7 @@ static void judge(struct recover *recover)
 	} else if (delete) {
 		issue(recover, UBLK_CMD_DEL_DEV, DELETE_PATIENCE, deleted, delete_late);
 	} else {
-		go_on(recover);
+		issue(recover, UBLK_CMD_GET_PARAMS, ANSWER_SECONDS, got_params, late);
 	}
 }
 
@@ -141,23 +182,6 @@ static void got_info(struct ctrl_command *command, int result)
 	} else {
 		judge(recover);
 	}
-}
-
-/* What is not known may be served. */
-static void late(struct ctrl_command *command)
-{
-	struct recover *recover = container_of(command, struct recover, command);
-
-	if (recover->given_up)
-		return;
-	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
-		    ctrl_op_name(command->op), command->dev_id, command->deadline);
-	for (unsigned i = recover->next - 1; i < recover->table->count; i++) {
-		if (recover->table->entries[i].state == TABLE_WAITS)
-			recover->table->entries[i].state = TABLE_SERVED;
-	}
-	recover->given_up = true;
-	recover->done(recover);
 }
 
 static void look(struct recover *recover)

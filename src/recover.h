@@ -20,6 +20,7 @@ struct recover {
 
 	struct ctrl_command command;
 	struct ublk_dev_info info;
+	struct ublk_params params;
 	struct table_entry *entry; /* that is looked at */
 	unsigned next;
 	ev_timer timer;  /* between looks at a device that still seems to be served */

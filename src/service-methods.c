@@ -16,7 +16,7 @@
 
 #define OURS "io.ublkd."
 
-enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW };
+enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW, JOB_RESIZE };
 
 /* A call that waits for something to happen to a device. */
 struct job {
@@ -512,6 +512,77 @@ static void run_recover(struct service_call *call)
 		service_failed(call, EXIT_USAGE, SERVICE_NOT_DEAD);
 }
 
+/* ---- Resize ------------------------------------------------------------------------- */
+
+/* Somebody who would lose the end of the device. */
+static bool is_needed(const struct hosted *hosted, uint64_t size, char *holder, size_t room)
+{
+	const struct device *device = &hosted->device;
+
+	return size >> UBLK_SECTOR_SHIFT < device->plan.sectors &&
+	       use_find("", device->node.path + strlen("/dev/"), holder, room);
+}
+
+static void resize(struct job *job, struct hosted *hosted, uint64_t size)
+{
+	bool shrink = json_is_true(json_object_get(job->call->parameters, "shrink"));
+	int status = device_find_size(&hosted->device, &size, shrink);
+	char holder[1100];
+
+	if (status) {
+		service_failed(job->call, status, job->listener.text);
+		end(job);
+	} else if (is_needed(hosted, size, holder, sizeof(holder))) {
+		in_use(job->call, holder);
+		end(job);
+	} else {
+		begin(job, hosted);
+		device_resize(&hosted->device, size);
+	}
+}
+
+static void run_resize(struct service_call *call)
+{
+	const json_t *size = json_object_get(call->parameters, "size");
+	struct hosted *hosted = device_parameter(call);
+	struct job *job;
+
+	if (!hosted)
+		return;
+	if (hosted->state != HOSTED_LIVE) {
+		service_failed(call, EXIT_RUNTIME, "it is not usable yet, or not any more");
+		return;
+	}
+	if (json_is_integer(size) && json_integer_value(size) <= 0) {
+		service_failed(call, EXIT_USAGE, "size: expected a block or more, got none");
+		return;
+	}
+	job = new_job(call, JOB_RESIZE);
+	if (!job)
+		return;
+	listen_to(job, hosted->name);
+	resize(job, hosted, (uint64_t)json_integer_value(size));
+}
+
+static void answer_resized(struct job *job, const struct hosted *hosted)
+{
+	const struct device *device = &hosted->device;
+	int status = device->resize.status;
+
+	if (!status)
+		service_reply(job->call, json_pack("{s:I}", "size", (json_int_t)device->plan.sectors <<
+						   UBLK_SECTOR_SHIFT));
+	else if (status == EXIT_TAKEN)
+		in_use(job->call, "claimed");
+	else
+		service_failed(job->call, status, job->listener.text);
+}
+
+void manager_resized(struct manager *manager, struct hosted *hosted)
+{
+	answer_jobs(manager, hosted, JOB_RESIZE, answer_resized);
+}
+
 /* ---- the end of a device ------------------------------------------------------------ */
 
 static void answer_ended(struct job *job, const struct hosted *hosted)
@@ -644,7 +715,7 @@ static void run_description(struct service_call *call)
 
 struct parameter {
 	const char *name;
-	json_type type;
+	json_type type; /* JSON_TRUE: or JSON_FALSE */
 	bool required;
 };
 
@@ -663,6 +734,9 @@ static const struct method {
 	    { "options", JSON_OBJECT, false } } },
 	{ OURS "Delete", run_delete, { { "device", JSON_STRING, true } } },
 	{ OURS "Recover", run_recover, { { "device", JSON_STRING, true } } },
+	{ OURS "Resize", run_resize,
+	  { { "device", JSON_STRING, true }, { "size", JSON_INTEGER, false },
+	    { "shrink", JSON_TRUE, false } } },
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
 };
@@ -676,6 +750,13 @@ static const struct parameter *find_parameter(const struct method *method, const
 	return NULL;
 }
 
+static bool is_of_type(const json_t *value, const struct parameter *parameter)
+{
+	return json_typeof(value) == parameter->type ||
+	       (json_is_false(value) && parameter->type == JSON_TRUE) ||
+	       (json_is_null(value) && !parameter->required);
+}
+
 /* The name of a parameter that is unknown, missing, or not of its type; NULL: all is well. */
 static const char *wrong_parameter(const struct method *method, json_t *parameters)
 {
@@ -685,8 +766,7 @@ static const char *wrong_parameter(const struct method *method, json_t *paramete
 	json_object_foreach(parameters, name, value) {
 		const struct parameter *parameter = find_parameter(method, name);
 
-		if (!parameter || (json_typeof(value) != parameter->type &&
-				   (!json_is_null(value) || parameter->required)))
+		if (!parameter || !is_of_type(value, parameter))
 			return name;
 	}
 	for (const struct parameter *p = method->parameters; p->name; p++) {

@@ -41,6 +41,7 @@ void manager_call(struct service_call *call);
 void manager_live(struct manager *manager, struct hosted *hosted);
 void manager_ended(struct manager *manager, struct hosted *hosted);
 void manager_counted(struct manager *manager, struct hosted *hosted);
+void manager_resized(struct manager *manager, struct hosted *hosted);
 void manager_in_use(struct manager *manager, struct hosted *hosted);
 
 /* For whoever routes. The call is answered then. */

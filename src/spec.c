@@ -273,11 +273,12 @@ void spec_name(const struct spec *spec, char text[], size_t size)
 
 /* ---- the target ---------------------------------------------------------------------- */
 
-int spec_open(const struct spec *spec, struct ublkd_target **target)
+int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **target)
 {
 	const struct ublkd_wish wish = {
 		.read_only = spec->device.read_only,
 		.block_size = (uint32_t)spec->device.block_size,
+		.size = size,
 	};
 	int ret = 0;
 

@@ -53,7 +53,7 @@ void spec_visit(const struct spec *spec,
 		void (*visit)(void *arg, const char *name, const char *value), void *arg);
 /* FILTER+…+BACKEND, as it was given. */
 void spec_name(const struct spec *spec, char text[], size_t size);
-/* Opens the layers, from the lowest up. */
-int spec_open(const struct spec *spec, struct ublkd_target **target);
+/* Opens the layers, from the lowest up. size: see struct ublkd_wish. */
+int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **target);
 
 #endif

@@ -38,10 +38,11 @@ static const struct field {
 	enum kind kind;
 	size_t offset, size;
 	const char *about; /* what to look at when it differs; NULL: the key */
+	bool optional;     /* entries of version 0.1.0 lack it: 0 */
 } fields[] = {
 #define FIELD(key, kind, member, about) \
 	{ key, kind, offsetof(struct table_entry, member), \
-	  sizeof(((struct table_entry *)0)->member), about }
+	  sizeof(((struct table_entry *)0)->member), about, false }
 	FIELD("name", TEXT, name, NULL),
 	FIELD("id", NUMBER, id, NULL),
 	FIELD("cookie", BITS, cookie, NULL),
@@ -56,6 +57,7 @@ static const struct field {
 	FIELD("max-io", NUMBER, max_io, NULL),
 	FIELD("features", BITS, features, "features (on-crash, data, memory, batch, reactors)"),
 #undef FIELD
+	{ "resized", NUMBER, offsetof(struct table_entry, resized), sizeof(uint64_t), NULL, true },
 };
 
 static const char *text_of(const struct table_entry *entry, const struct field *field)
@@ -142,7 +144,9 @@ static const char *from_json(struct table_entry *entry, const char *name, const 
 	if (json_integer_value(json_object_get(object, "version")) != TABLE_VERSION)
 		return "\"version\": 1";
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-		if (!set_field(entry, &fields[i], json_object_get(object, fields[i].key)))
+		const json_t *value = json_object_get(object, fields[i].key);
+
+		if (!(fields[i].optional && !value) && !set_field(entry, &fields[i], value))
 			return fields[i].key;
 	}
 	if (strcmp(entry->name, name))

@@ -39,6 +39,11 @@ struct table_entry {
 	 * describes the device.
 	 */
 	json_t *options;
+	/*
+	 * 0 or 1: the size has been, or may have been, changed since the device
+	 * was made. Then it is the driver's, and not that of the description.
+	 */
+	uint64_t resized;
 
 	enum table_state state;
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ublkctl: adds devices to a running "ublkd serve --socket", deletes and shows them. */
+/* ublkctl: adds devices to a running "ublkd serve --socket", deletes, resizes and shows them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +19,7 @@
 struct ctl_config {
 	char *socket, *name;
 	uint64_t timeout;
-	bool json, help, version;
+	bool shrink, json, help, version;
 };
 
 #define FIELD(name) offsetof(struct ctl_config, name)
@@ -29,6 +29,8 @@ static const struct ublkd_option ctl_options[] = {
 	  .help = "of the server; UBLKD_SOCKET, or " DEFAULT_SOCKET ", if not given" },
 	{ .name = "name", .type = UBLKD_OPT_STRING, .offset = FIELD(name), .arg = "NAME",
 	  .help = "add: what the device is called; the server chooses if not given" },
+	{ .name = "shrink", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(shrink),
+	  .help = "resize: also to a smaller size" },
 	{ .name = "json", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(json),
 	  .help = "print the server's answers, a JSON object in each line" },
 	{ .name = "timeout", .type = UBLKD_OPT_UINT, .offset = FIELD(timeout), .min = 1,
@@ -232,7 +234,7 @@ static int run_add(struct ctl *ctl)
 	return ask(ctl, "io.ublkd.Add", parameters, print_path);
 }
 
-/* ---- del, list, show, features -------------------------------------------------------- */
+/* ---- del, resize, list, show, features ------------------------------------------------ */
 
 static void print_nothing(const json_t *answer)
 {
@@ -262,6 +264,28 @@ static int run_del(struct ctl *ctl)
 static int run_recover(struct ctl *ctl)
 {
 	return ask_for_each(ctl, "io.ublkd.Recover");
+}
+
+static void print_size(const json_t *answer)
+{
+	printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(json_object_get(answer, "size")));
+}
+
+static int run_resize(struct ctl *ctl)
+{
+	json_t *parameters = json_pack("{s:s, s:b}", "device", ctl->args[0], "shrink",
+				       ctl->config.shrink);
+	uint64_t size;
+
+	if (ctl->nr_args > 1) {
+		if (parse_size(ctl->args[1], &size) || size > INT64_MAX) {
+			ublkd_error("expected a size such as 64M, got '%s'", ctl->args[1]);
+			json_decref(parameters);
+			return EXIT_USAGE;
+		}
+		json_object_set_new(parameters, "size", json_integer((json_int_t)size));
+	}
+	return ask(ctl, "io.ublkd.Resize", parameters, print_size);
 }
 
 static const char *size_of(const json_t *device, char text[SIZE_TEXT_MAX])
@@ -349,6 +373,8 @@ static const struct ctl_command {
 	{ "add", "BACKEND [KEY=VALUE]…", "Add a device, and print its path when it is usable.", 1,
 	  INT32_MAX, run_add },
 	{ "del", "DEVICE…", "Delete devices that nobody uses.", 1, INT32_MAX, run_del },
+	{ "resize", "DEVICE [SIZE]", "Change a device's size, to that of its backing without SIZE.", 1,
+	  2, run_resize },
 	{ "list", "", "List the devices.", 0, 0, run_list },
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
 	{ "recover", "DEVICE…", "Start another process for devices whose last one died.", 1,
@@ -359,7 +385,8 @@ static const struct ctl_command {
 static void print_help(void)
 {
 	printf("Usage: ublkctl [--OPTION…] COMMAND …\n\n"
-	       "Adds devices to a running 'ublkd serve --socket', deletes and shows them.\n\n"
+	       "Adds devices to a running 'ublkd serve --socket', deletes, resizes and shows\n"
+	       "them.\n\n"
 	       "Commands:\n");
 	for (size_t i = 0; i < ARRAY_SIZE(ctl_commands); i++)
 		printf("  %-8s %-20s %s\n", ctl_commands[i].name, ctl_commands[i].usage,
@@ -406,6 +433,9 @@ static const struct ctl_command *find_command(struct ctl *ctl)
 		command = NULL;
 	} else if (ctl->config.name && command->run != run_add) {
 		ublkd_error("name: expected none with '%s', got '%s'", name, ctl->config.name);
+		command = NULL;
+	} else if (ctl->config.shrink && command->run != run_resize) {
+		ublkd_error("shrink: expected none with '%s', got 'yes'", name);
 		command = NULL;
 	}
 	ctl->args++;

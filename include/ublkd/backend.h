@@ -16,7 +16,8 @@
  *   Threads   "main": the thread that runs ublkd; "reactor": the thread of the
  *             queue that the request came from. Several reactors may run
  *             submit() of one target at once.
- *   Blocking  allowed in open(), close(); never in submit() and complete().
+ *   Blocking  allowed in open(), close(), measure(), resize(); never in submit()
+ *             and complete().
  */
 #ifndef UBLKD_BACKEND_H
 #define UBLKD_BACKEND_H
@@ -99,12 +100,12 @@ struct ublkd_io {
 
 /*
  * What open() found or made: the base of a backend's private state. open()
- * fills it in, afterwards nobody writes it.
+ * fills it in, afterwards nobody writes it; but see resized().
  */
 struct ublkd_target {
 	const struct ublkd_backend *ops; /* set by the core */
 	struct ublkd_target *lower;      /* of a filter: what it stands on; set by the core */
-	uint64_t size;                /* any; the core rounds down to the logical block size */
+	uint64_t size;                /* any; the core rounds down to the logical block size; main */
 	uint32_t logical_block_size;  /* 512, 1024, 2048 or 4096: the least it can serve; 0: 512 */
 	uint32_t physical_block_size; /* hints, powers of two; 0: no hint */
 	uint32_t io_min;
@@ -145,6 +146,11 @@ struct ublkd_target {
 struct ublkd_wish {
 	bool read_only;
 	uint32_t block_size; /* logical block size, 0: whatever the target can do */
+	/*
+	 * Of a device that was resized and is taken over, in bytes: the target is
+	 * as large, whatever its options say, or cannot be used. 0: as they say.
+	 */
+	uint64_t size;
 };
 
 struct ublkd_backend {
@@ -182,6 +188,32 @@ struct ublkd_backend {
 	 * Is asked only for what the target's fields promise.
 	 */
 	int (*submit)(struct ublkd_target *target, struct ublkd_io *io);
+
+	/*
+	 * main; may block, while submit() goes on. Sets *size to what the target
+	 * would have if it were opened now, in bytes: its file may have grown.
+	 * Changes nothing. Returns 0, or -errno after ublkd_error(). NULL: it
+	 * stands on nothing that could have grown.
+	 */
+	int (*measure)(struct ublkd_target *target, uint64_t *size);
+
+	/*
+	 * main; may block, while submit() goes on. Makes room for requests up to
+	 * size bytes, a multiple of the logical block size, where that is more
+	 * than target->size. Where it is less, nothing may go yet, as requests
+	 * still come. Returns 0, and resized() follows, or -errno after
+	 * ublkd_error(), as open() does. NULL: the size cannot be changed.
+	 */
+	int (*resize)(struct ublkd_target *target, uint64_t size);
+
+	/*
+	 * main; may block, while submit() goes on. target->size is the device's
+	 * size by now, and the old one if resize() came to nothing. Every submit()
+	 * that began before resize() did has returned; no request goes beyond
+	 * target->size any more, though SQEs of earlier ones may. What only those
+	 * needed goes now. May be NULL.
+	 */
+	void (*resized)(struct ublkd_target *target);
 };
 
 /*
@@ -217,6 +249,10 @@ int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t file_off
 void ublkd_target_like_lower(struct ublkd_target *target);
 /* For a filter's submit(): passes the request on; to be returned as it is. */
 int ublkd_lower_submit(struct ublkd_target *target, struct ublkd_io *io);
+/* The members of these names of a filter that has nothing to add. */
+int ublkd_lower_measure(struct ublkd_target *target, uint64_t *size);
+int ublkd_lower_resize(struct ublkd_target *target, uint64_t size);
+void ublkd_lower_resized(struct ublkd_target *target);
 
 /*
  * For filters that play a faulty disk: what the next SQE that the helpers

@@ -177,6 +177,7 @@ static void open_bench(enum data_mode mode, enum link_mode link, bool batch)
 	bench.queue.shape = &bench.shape;
 	bench.queue.tag_step = 1;
 	bench.queue.nr_tags = BENCH_DEPTH;
+	bench.queue.size = BENCH_SIZE;
 	bench.queue.reactor = &bench.reactor;
 	bench.queue.id = BENCH_QUEUE_ID;
 	bench.queue.sqe_flags = IOSQE_FIXED_FILE;

@@ -49,12 +49,25 @@ static int lower_submit(struct ublkd_target *target, struct ublkd_io *io)
 	return 4711;
 }
 
+static int lower_measure(struct ublkd_target *target, uint64_t *size)
+{
+	*size = target->size + 1;
+	return 0;
+}
+
+static int lower_resize(struct ublkd_target *target, uint64_t size)
+{
+	return size > 2 * target->size ? -EFBIG : 0;
+}
+
 static const struct ublkd_backend below = {
 	.name = "below",
 	.state_size = sizeof(struct ublkd_target),
 	.open = lower_open,
 	.close = lower_close,
 	.submit = lower_submit,
+	.measure = lower_measure,
+	.resize = lower_resize,
 };
 
 /* ---- the filter over it -------------------------------------------------- */
@@ -415,6 +428,22 @@ static void settings_that_mean_nothing_are_refused(void **state)
 	}
 }
 
+static void it_has_the_size_of_what_is_below(void **state)
+{
+	uint64_t size;
+
+	(void)state;
+	assert_int_equal(open_fault("op=read"), 0);
+	assert_int_equal(backend_measure(target, &size), 0);
+	assert_int_equal(size, MIB + 1);
+	assert_int_equal(backend_resize(target, 3 * MIB), -EFBIG);
+	assert_int_equal(backend_resize(target, 2 * MIB), 0);
+	backend_resized(target, 2 * MIB);
+	assert_int_equal(target->size, 2 * MIB);
+	assert_int_equal(target->lower->size, 2 * MIB);
+	close_fault();
+}
+
 static void it_is_a_filter(void **state)
 {
 	(void)state;
@@ -428,6 +457,7 @@ int main(void)
 #define MEMORY(name) cmocka_unit_test_setup(name, over_memory)
 	const struct CMUnitTest tests[] = {
 		RING(it_looks_like_what_is_below),
+		RING(it_has_the_size_of_what_is_below),
 		RING(it_is_about_one_operation_or_any),
 		RING(it_is_about_requests_that_touch_its_range),
 		RING(it_skips_some_takes_each_nth_and_stops),

@@ -79,9 +79,8 @@ static struct ublkd_target *target;
 static const char *said;
 
 /* args: the path, "key=value" settings, NULL. What is said is captured. */
-static int open_file(bool read_only, const char *const *args)
+static int open_file(struct ublkd_wish wish, const char *const *args)
 {
-	const struct ublkd_wish wish = { .read_only = read_only };
 	struct file_config config = { 0 };
 	struct options options;
 	int ret;
@@ -101,8 +100,10 @@ static int open_file(bool read_only, const char *const *args)
 	return ret;
 }
 
-#define OPEN(...) open_file(false, (const char *const[]){ __VA_ARGS__, NULL })
-#define OPEN_READ_ONLY(...) open_file(true, (const char *const[]){ __VA_ARGS__, NULL })
+#define OPEN_AS(wish, ...) \
+	open_file((struct ublkd_wish)wish, (const char *const[]){ __VA_ARGS__, NULL })
+#define OPEN(...) OPEN_AS({ 0 }, __VA_ARGS__)
+#define OPEN_READ_ONLY(...) OPEN_AS({ .read_only = true }, __VA_ARGS__)
 
 static int close_target(void **state)
 {
@@ -447,6 +448,113 @@ static void reads_leave_the_access_time_alone(void **state)
 	assert_int_equal(st.st_atim.tv_sec, 1000);
 }
 
+/* ---- another size --------------------------------------------------------- */
+
+static uint64_t file_size(void)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(file_of(target)->fd, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+static int resize(uint64_t size)
+{
+	int ret;
+
+	capture_begin();
+	ret = backend_resize(target, size);
+	said = capture_end();
+	if (!ret)
+		backend_resized(target, size);
+	return ret;
+}
+
+static void it_follows_the_end_of_the_file(void **state)
+{
+	const char *path = make_file("follows", MIB);
+	uint64_t size;
+
+	(void)state;
+	assert_int_equal(OPEN(path, "offset=4K"), 0);
+	assert_int_equal(truncate(path, 3 * MIB + 100), 0);
+	assert_int_equal(backend_measure(target, &size), 0);
+	assert_int_equal(size, 3 * MIB + 100 - 4096);
+	assert_int_equal(target->size, MIB - 4096);
+	assert_int_equal(truncate(path, 100), 0);
+	assert_int_equal(backend_measure(target, &size), 0);
+	assert_int_equal(size, 0);
+}
+
+static void the_file_grows_with_it_and_is_never_cut_off(void **state)
+{
+	(void)state;
+	assert_int_equal(OPEN(make_file("grows", MIB), "offset=4K"), 0);
+	assert_int_equal(resize(2 * MIB), 0);
+	assert_int_equal(file_size(), 2 * MIB + 4096);
+	assert_int_equal(resize(4096), 0);
+	assert_int_equal(target->size, 4096);
+	assert_int_equal(file_size(), 2 * MIB + 4096);
+	assert_int_equal(resize(MIB), 0);
+	assert_int_equal(file_size(), 2 * MIB + 4096);
+	assert_int_equal(resize(INT64_MAX / 512 * 512), -EFBIG);
+}
+
+static void a_window_grows_within_its_file(void **state)
+{
+	const char *path = make_file("windowed", MIB);
+	struct ublkd_target *neighbour, *window;
+	uint64_t size;
+	int ret;
+
+	(void)state;
+	assert_int_equal(OPEN(path, "offset=512K", "size=64K"), 0);
+	neighbour = target;
+	assert_int_equal(OPEN(path, "offset=4K", "size=64K"), 0);
+	window = target;
+	assert_int_equal(resize(512 * 1024 - 4096), 0);
+	assert_int_equal(resize(512 * 1024), -EBUSY);
+	assert_contains(said, "is in use: another program holds a lock on it");
+	assert_int_equal(resize(MIB), -EFBIG);
+	assert_contains(said, "size: expected at most 1044480, what '");
+	assert_int_equal(file_size(), MIB);
+	/* And it holds what it has grown by. */
+	target = neighbour;
+	assert_int_equal(OPEN(path, "offset=256K", "size=64K", "lock-timeout=0"), -EBUSY);
+	capture_begin();
+	ret = backend_measure(window, &size);
+	assert_contains(capture_end(), "size: expected SIZE, as the device has a part of '");
+	assert_int_equal(ret, -EINVAL);
+	backend_close(window, true);
+	backend_close(neighbour, true);
+}
+
+static void a_file_that_is_only_read_does_not_grow(void **state)
+{
+	(void)state;
+	assert_int_equal(OPEN_READ_ONLY(make_file("reads", MIB)), 0);
+	assert_int_equal(resize(4096), 0);
+	assert_int_equal(resize(MIB), 0);
+	assert_int_equal(resize(2 * MIB), -EFBIG);
+	assert_contains(said, "reads' has, which is not written to, got '2097152'");
+	assert_int_equal(file_size(), MIB);
+}
+
+static void a_resized_device_is_as_it_was_whatever_its_options_say(void **state)
+{
+	const char *path = make_file("resized", 4 * MIB);
+
+	(void)state;
+	assert_int_equal(OPEN_AS({ .size = 2 * MIB }, path), 0);
+	assert_int_equal(target->size, 2 * MIB);
+	backend_close(target, true);
+	assert_int_equal(OPEN_AS({ .size = 2 * MIB }, path, "size=1M"), 0);
+	assert_int_equal(target->size, 2 * MIB);
+	backend_close(target, true);
+	assert_int_equal(OPEN_AS({ .size = 8 * MIB }, path, "size=1M"), -ENODATA);
+	assert_contains(said, "is too small");
+}
+
 /* ---- what a request becomes ---------------------------------------------- */
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
@@ -546,6 +654,11 @@ int main(void)
 		TEST(a_failed_create_leaves_no_file),
 		TEST(a_created_file_goes_with_a_device_that_never_came),
 		TEST(a_created_file_stays_when_it_was_used),
+		TEST(it_follows_the_end_of_the_file),
+		TEST(the_file_grows_with_it_and_is_never_cut_off),
+		TEST(a_window_grows_within_its_file),
+		TEST(a_file_that_is_only_read_does_not_grow),
+		TEST(a_resized_device_is_as_it_was_whatever_its_options_say),
 		TEST(a_created_file_may_be_used_from_an_offset_on),
 		TEST(the_size_is_the_files_or_the_windows),
 		TEST(direct_io_is_used_or_its_absence_said),

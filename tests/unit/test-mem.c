@@ -4,6 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +23,14 @@
 
 /* ---- a target to try ----------------------------------------------------- */
 
+static struct ublkd_wish wish;
+
 /* An option is left out by a NULL value. 0 and *target, or -errno. */
 static int open_mem(struct ublkd_target **target, const char *size, const char *path,
 		    const char *huge)
 {
 	const struct ublkd_backend *mem = backend_find("mem");
 	const char *const settings[][2] = { { "size", size }, { "path", path }, { "huge", huge } };
-	const struct ublkd_wish wish = { 0 };
 	struct options options;
 	void *config = calloc(1, mem->config_size);
 	int ret;
@@ -468,6 +472,166 @@ static void a_named_file_that_another_server_has_is_refused(void **state)
 	assert_contains(said, "is in use: another program holds a lock on it");
 }
 
+/* ---- another size --------------------------------------------------------- */
+
+static void resize(uint64_t size)
+{
+	assert_int_equal(backend_resize(target, size), 0);
+	backend_resized(target, size);
+	assert_int_equal(target->size, size);
+}
+
+static void it_grows_and_keeps_its_data(void **state)
+{
+	(void)state;
+	write_bytes(0, SIZE, 'a');
+	resize(UINT64_C(1) << 33);
+	reads_as(0, SIZE, 'a');
+	reads_as(SIZE, 64 * PAGE, 0);
+	write_bytes((UINT64_C(1) << 33) - PAGE, PAGE, 'z');
+	reads_as((UINT64_C(1) << 33) - PAGE, PAGE, 'z');
+	write_bytes(SIZE - 512, 1024, 'b');
+	reads_as(SIZE - 512, 1024, 'b');
+}
+
+static void a_resize_that_comes_to_nothing_changes_nothing(void **state)
+{
+	uint64_t size = target->size;
+
+	(void)state;
+	write_bytes(0, SIZE, 'a');
+	assert_int_equal(backend_resize(target, 2 * size), 0);
+	backend_resized(target, size);
+	reads_as(0, SIZE, 'a');
+	assert_int_equal(backend_resize(target, PAGE), 0);
+	backend_resized(target, size);
+	reads_as(0, SIZE, 'a');
+}
+
+static void what_is_cut_off_is_given_back_and_comes_again_as_zeros(void **state)
+{
+	(void)state;
+	write_bytes(0, SIZE, 'a');
+	resize(3 * PAGE + 512);
+	assert_int_equal(memory_used(), 4 * PAGE);
+	resize(2 * SIZE);
+	reads_as(0, 3 * PAGE + 512, 'a');
+	reads_as(3 * PAGE + 512, SIZE, 0);
+}
+
+static void it_does_not_grow_beyond_its_addresses(void **state)
+{
+	const char *said;
+	int ret;
+
+	(void)state;
+	capture_begin();
+	ret = backend_resize(target, (UINT64_C(1) << 44) + 512);
+	said = capture_end();
+	assert_int_equal(ret, -EFBIG);
+	assert_contains(said, "size: expected at most 17592186044416 of memory");
+	write_bytes(0, SIZE, 'a');
+	reads_as(0, SIZE, 'a');
+}
+
+static void anonymous_memory_has_no_size_to_follow(void **state)
+{
+	uint64_t size;
+	int ret;
+
+	(void)state;
+	capture_begin();
+	ret = backend_measure(target, &size);
+	assert_contains(capture_end(), "size: expected SIZE");
+	assert_int_equal(ret, -EINVAL);
+}
+
+/* What a reactor does meanwhile. */
+static struct {
+	atomic_bool stop;
+	atomic_uint turns;
+} busy;
+
+static void *be_busy(void *arg)
+{
+	uint8_t data[PAGE];
+
+	(void)arg;
+	for (unsigned i = 0; !busy.stop; i++) {
+		uint64_t offset = (uint64_t)(i % 64) * PAGE;
+		struct ublkd_io io = { .op = UBLKD_OP_WRITE, .offset = offset, .length = PAGE,
+				       .data = data };
+
+		memset(data, (int)i, PAGE);
+		target->ops->submit(target, &io);
+		io.op = i % 5 ? UBLKD_OP_READ : UBLKD_OP_DISCARD;
+		target->ops->submit(target, &io);
+		busy.turns += data[0] == (uint8_t)i && data[PAGE - 1] == (uint8_t)i;
+	}
+	return NULL;
+}
+
+static void requests_go_on_while_it_is_resized(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	busy.stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, be_busy, NULL), 0);
+	for (uint64_t round = 1; round <= 50; round++) {
+		uint64_t size = round % 3 ? SIZE + round * round * PAGE : SIZE;
+		unsigned turn;
+
+		assert_int_equal(backend_resize(target, size), 0);
+		/* The submit() of before has returned; see the contract. */
+		for (turn = busy.turns; busy.turns - turn < 2;)
+			sched_yield();
+		backend_resized(target, size);
+	}
+	busy.stop = true;
+	pthread_join(thread, NULL);
+}
+
+static void a_named_file_grows_with_the_device_and_is_not_cut_off(void **state)
+{
+	uint64_t size;
+	struct stat st;
+
+	(void)state;
+	write_bytes(0, SIZE, 'a');
+	resize(4 * SIZE);
+	assert_int_equal(fstat(named_fd, &st), 0);
+	assert_int_equal(st.st_size, 4 * SIZE);
+	resize(PAGE);
+	assert_int_equal(fstat(named_fd, &st), 0);
+	assert_int_equal(st.st_size, 4 * SIZE);
+	assert_int_equal(backend_measure(target, &size), 0);
+	assert_int_equal(size, 4 * SIZE);
+	resize(size);
+	reads_as(0, SIZE, 'a');
+}
+
+static void a_resized_device_is_as_it_was_whatever_its_options_say(void **state)
+{
+	const char *said;
+	int ret;
+
+	(void)state;
+	assert_int_equal(ftruncate(named_fd, 4 * SIZE), 0);
+	wish.size = 2 * SIZE;
+	assert_int_equal(open_mem(&target, "262656", named_path(), NULL), 0);
+	assert_int_equal(target->size, 2 * SIZE);
+	backend_close(target, true);
+	wish.size = 8 * SIZE;
+	capture_begin();
+	ret = open_mem(&target, "262656", named_path(), NULL);
+	said = capture_end();
+	wish.size = 0;
+	target = NULL;
+	assert_int_equal(ret, -ENODATA);
+	assert_contains(said, "is too small");
+}
+
 int main(void)
 {
 #define BOTH(name) \
@@ -497,6 +661,14 @@ int main(void)
 		UNOPENED(a_named_file_takes_no_huge_pages),
 		UNOPENED(a_missing_named_file_is_not_made_without_a_size),
 		UNOPENED(a_file_elsewhere_than_on_tmpfs_is_refused),
+		BOTH(it_grows_and_keeps_its_data),
+		BOTH(a_resize_that_comes_to_nothing_changes_nothing),
+		BOTH(requests_go_on_while_it_is_resized),
+		ANONYMOUS(what_is_cut_off_is_given_back_and_comes_again_as_zeros),
+		ANONYMOUS(it_does_not_grow_beyond_its_addresses),
+		ANONYMOUS(anonymous_memory_has_no_size_to_follow),
+		NAMED(a_named_file_grows_with_the_device_and_is_not_cut_off),
+		UNOPENED(a_resized_device_is_as_it_was_whatever_its_options_say),
 		UNOPENED(a_file_that_was_made_for_nothing_is_removed),
 		UNOPENED(a_file_that_was_there_is_never_removed),
 		NAMED(a_truncated_named_file_reads_as_zeros_and_grows_again),

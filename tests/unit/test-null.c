@@ -2,16 +2,18 @@
 #define _GNU_SOURCE
 #include "support.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
 #include "option.h"
 
+static struct ublkd_wish wish;
+
 static struct ublkd_target *open_null_with(const char *size, const char *zeros)
 {
 	const struct ublkd_backend *null = backend_find("null");
-	const struct ublkd_wish wish = { 0 };
 	struct ublkd_target *target = NULL;
 	struct options options;
 	void *config;
@@ -45,6 +47,29 @@ static void it_has_the_size_that_is_asked(void **state)
 	assert_int_equal(target->nr_files, 1); /* where zeros come from */
 	assert_true(target->discard_granularity > 0);
 	assert_true(target->write_zeroes);
+	backend_close(target, true);
+}
+
+static void it_can_have_any_other_size(void **state)
+{
+	struct ublkd_target *target = open_null("1M");
+	uint64_t size;
+	int ret;
+
+	(void)state;
+	assert_int_equal(backend_resize(target, UINT64_C(1) << 50), 0);
+	assert_int_equal(target->size, 1 << 20);
+	backend_resized(target, UINT64_C(1) << 50);
+	assert_int_equal(target->size, UINT64_C(1) << 50);
+	capture_begin();
+	ret = backend_measure(target, &size);
+	assert_contains(capture_end(), "size: expected SIZE, as the backend 'null' stands on nothing");
+	assert_int_equal(ret, -EINVAL);
+	backend_close(target, true);
+	wish.size = 4096;
+	target = open_null("1M");
+	wish.size = 0;
+	assert_int_equal(target->size, 4096);
 	backend_close(target, true);
 }
 
@@ -113,6 +138,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_has_the_size_that_is_asked),
+		cmocka_unit_test(it_can_have_any_other_size),
 		cmocka_unit_test(the_size_is_required),
 		cmocka_unit_test(reads_are_zeros_whatever_was_written),
 		cmocka_unit_test(without_zeros_reads_are_left_alone),

@@ -29,7 +29,7 @@ struct fake_device {
 	int refused;         /* tag whose fetch fails; -1: none */
 	atomic_bool breaks;  /* its commands are refused */
 	atomic_uint cancelled;
-	unsigned attached, broken, ended, drained, stats;
+	unsigned attached, broken, ended, drained, stats, resized;
 };
 
 /* ---- io.c ------------------------------------------------------------------ */
@@ -137,6 +137,11 @@ static void on_drained(struct queue *queue)
 	((struct fake_device *)queue->shape->owner)->drained++;
 }
 
+static void on_resized(struct queue *queue)
+{
+	((struct fake_device *)queue->shape->owner)->resized++;
+}
+
 /* Runs the main loop until the counter has this value. */
 static void wait_for(const unsigned *counter, unsigned value)
 {
@@ -205,11 +210,13 @@ static struct fake_device *device_make(void)
 		.on_ended = on_queue_ended,
 		.on_stats = on_stats,
 		.on_drained = on_drained,
+		.on_resized = on_resized,
 		.owner = device,
 		.target = &device->target,
 		.char_fd = memfd_create("descriptors", MFD_CLOEXEC),
 		.depth = DEPTH,
 		.max_io = 4096,
+		.size = 1 << 20,
 		.data = DATA_ZERO_COPY,
 	};
 	assert_int_equal(ftruncate(device->shape.char_fd, 1 << 20), 0);
@@ -352,6 +359,30 @@ static void draining_is_one_devices_too(void **state)
 	finish();
 }
 
+static void a_size_is_one_devices_too(void **state)
+{
+	struct fake_device *a, *b;
+
+	(void)state;
+	start(enough, false);
+	a = attach(device_make());
+	b = attach(device_make());
+	assert_int_equal(a->queue.size, 1 << 20);
+	reactor_resize(&a->queue, UINT64_C(1) << 40);
+	wait_for(&a->resized, 1);
+	assert_int_equal(a->queue.size, UINT64_C(1) << 40);
+	assert_int_equal(b->queue.size, 1 << 20);
+	/* The end does not overtake the report. */
+	reactor_resize(&a->queue, 4096);
+	stop(a);
+	wait_for(&a->ended, 1);
+	wait_for(&a->resized, 2);
+	assert_int_equal(a->queue.size, 4096);
+	device_free(a);
+	stop_and_free(b);
+	finish();
+}
+
 static void without_room_for_buffers_a_queue_fails(void **state)
 {
 	struct fake_device *a, *b, *c;
@@ -442,6 +473,7 @@ int main(void)
 		cmocka_unit_test(a_refused_fetch_is_that_devices_alone),
 		cmocka_unit_test(a_refused_commit_is_that_devices_alone),
 		cmocka_unit_test(draining_is_one_devices_too),
+		cmocka_unit_test(a_size_is_one_devices_too),
 		cmocka_unit_test(without_room_for_buffers_a_queue_fails),
 		cmocka_unit_test(without_room_in_other_tables_it_goes_without),
 		cmocka_unit_test(with_one_device_its_failure_fails_the_queue),

@@ -140,6 +140,12 @@ static void parameters_are_checked(void **state)
 		{ "{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 		  "\"parameters\":{\"interface\":\"a.b\"}}",
 		  ERROR("org.varlink.service.InterfaceNotFound", "\"interface\":\"a.b\"") },
+		{ "{\"method\":\"io.ublkd.Resize\",\"parameters\":{\"device\":\"x\",\"size\":\"1M\"}}",
+		  INVALID("size") },
+		{ "{\"method\":\"io.ublkd.Resize\",\"parameters\":{\"device\":\"x\",\"shrink\":1}}",
+		  INVALID("shrink") },
+		{ "{\"method\":\"io.ublkd.Resize\",\"parameters\":{\"device\":\"x\",\"size\":null,"
+		  "\"shrink\":false}}", ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.List\",\"parameters\":null}",
 		  "{\"parameters\":{\"devices\":[]}}" },
 	};
@@ -167,6 +173,38 @@ static void a_device_that_waits_is_listed_and_left_alone(void **state)
 	assert_string_equal(answer_to("{\"method\":\"io.ublkd.Delete\",\"parameters\":"
 				      "{\"device\":\"a\"}}"),
 			    "{\"parameters\":{\"name\":\"a\",\"path\":\"\",\"number\":0}}");
+}
+
+static void a_device_is_resized_once_it_is_live(void **state)
+{
+#define RESIZE(what) "{\"method\":\"io.ublkd.Resize\",\"parameters\":{\"device\":\"a\"" what "}}"
+	struct device *device;
+
+	(void)state;
+	answer_to(ADD("\"name\":\"a\","));
+	manager_live(&manager, host.devices[0]);
+	answer_to("{\"method\":\"io.ublkd.List\"}");
+	assert_contains(answer_to(RESIZE("")), "\"status\":1,\"message\":\"it is not usable yet");
+	device = &host.devices[0]->device;
+	host.devices[0]->state = HOSTED_LIVE;
+	device->name = host.devices[0]->name;
+	device->live = true;
+	device->plan = (struct device_plan){ .sectors = 2048, .logical_block = 4096 };
+	assert_contains(answer_to(RESIZE(",\"size\":-1")), "\"status\":2,\"message\":\"size: expected");
+	assert_contains(answer_to(RESIZE("")), "\"status\":4,\"message\":\"size: expected none, as this "
+			"kernel's driver");
+	device->features = UBLK_F_UPDATE_SIZE;
+	assert_contains(answer_to(RESIZE(",\"size\":512")), "\"status\":2,\"message\":\"size: expected a "
+			"multiple of the block size 4096, got '512'\"");
+	assert_contains(answer_to(RESIZE(",\"size\":4096")), "\"status\":2,\"message\":\"shrink: expected "
+			"yes");
+	device->resize.busy = true;
+	assert_contains(answer_to(RESIZE(",\"size\":4096,\"shrink\":true")), "one that is being resized");
+	device->resize.busy = false;
+	device->stopping = true;
+	assert_contains(answer_to(RESIZE(",\"size\":4096,\"shrink\":true")), "a device that is live");
+	host.devices[0]->state = HOSTED_WAITS;
+#undef RESIZE
 }
 
 static void what_was_set_is_shown(void **state)
@@ -256,7 +294,7 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			 (int)strcspn(at, "("), at);
 		assert_string_equal(answer_to(line), INVALID("no"));
 	}
-	assert_int_equal(methods, 7);
+	assert_int_equal(methods, 8);
 	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
 			"interface io.ublkd\\n");
@@ -273,6 +311,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(parameters_are_checked),
 		TEST(a_device_that_waits_is_listed_and_left_alone),
+		TEST(a_device_is_resized_once_it_is_live),
 		TEST(what_was_set_is_shown),
 		TEST(a_stop_answers_those_who_wait),
 		TEST(what_was_added_to_the_last_server_is_added_again),

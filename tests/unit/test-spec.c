@@ -87,7 +87,7 @@ static void layers_are_opened_from_the_lowest_up(void **state)
 	assert_int_equal(spec_set_backend(&spec, "fault+null", false), EXIT_DONE);
 	assert_int_equal(set(&spec, "size", "1M"), EXIT_DONE);
 	assert_int_equal(spec_check(&spec), EXIT_DONE);
-	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
+	assert_int_equal(spec_open(&spec, 0, &target), EXIT_DONE);
 	assert_string_equal(target->ops->name, "fault");
 	assert_string_equal(target->lower->ops->name, "null");
 	assert_int_equal(target->size, 1 << 20);
@@ -106,7 +106,7 @@ static void what_cannot_be_opened_leaves_nothing(void **state)
 	assert_int_equal(spec_set_backend(&spec, "fault+file", false), EXIT_DONE);
 	assert_int_equal(set(&spec, "path", "/no/such/file"), EXIT_DONE);
 	capture_begin();
-	status = spec_open(&spec, &target);
+	status = spec_open(&spec, 0, &target);
 	assert_contains(capture_end(), "/no/such/file");
 	assert_int_equal(status, EXIT_BACKING);
 	assert_null(target);

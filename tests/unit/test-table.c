@@ -59,6 +59,7 @@ static struct table_entry some_entry(const char *name)
 		.depth = 128,
 		.max_io = 524288,
 		.features = 0x18,
+		.resized = 1,
 	};
 
 	snprintf(entry.name, sizeof(entry.name), "%s", name);
@@ -191,6 +192,7 @@ static void values_that_cannot_be_are_refused(void **state)
 		{ "128", "\"128\"", "without depth" },
 		{ "{}", "[]", "without texts as \"options\"" },
 		{ "{}", "{ \"depth\": 1 }", "without texts as \"options\"" },
+		{ "\"resized\": 1", "\"resized\": true", "without resized" },
 	};
 	struct table_entry entry = some_entry("web");
 
@@ -221,6 +223,23 @@ static void the_options_of_who_added_it_are_kept(void **state)
 	assert_true(json_equal(table_find(&table, "added")->options, entry.options));
 	assert_null(table_find(&table, "described")->options);
 	json_decref(entry.options);
+}
+
+/* As version 0.1.0 wrote it. */
+static void an_entry_without_word_of_its_size_is_of_one_that_has_it_still(void **state)
+{
+	struct table_entry entry = some_entry("web");
+
+	(void)state;
+	assert_int_equal(open_again(), 0);
+	assert_int_equal(table_write(&table, &entry), 0);
+	assert_int_equal(open_again(), 0);
+	assert_int_equal(table.entries[0].resized, 1);
+	replace("web.json", ",\n \"resized\": 1", "");
+	assert_int_equal(open_again(), 0);
+	assert_string_equal(said, "");
+	assert_int_equal(table.entries[0].state, TABLE_WAITS);
+	assert_int_equal(table.entries[0].resized, 0);
 }
 
 /* A reader at any time finds an entry that is whole. */
@@ -333,6 +352,7 @@ int main(void)
 		TEST(a_foreign_file_is_named),
 		TEST(values_that_cannot_be_are_refused),
 		TEST(the_options_of_who_added_it_are_kept),
+		TEST(an_entry_without_word_of_its_size_is_of_one_that_has_it_still),
 		TEST(a_write_replaces_the_file_as_a_whole),
 		TEST(a_write_that_fails_leaves_the_old_entry),
 		TEST(two_servers_do_not_share_a_folder),

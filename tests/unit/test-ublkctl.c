@@ -46,6 +46,8 @@ static void the_command_line_is_checked(void **state)
 	REFUSES(EXIT_USAGE, "expected list, got 1 argument(s)", "list", "a");
 	REFUSES(EXIT_USAGE, "expected del DEVICE…, got 0 argument(s)", "del");
 	REFUSES(EXIT_USAGE, "name: expected none with 'list', got 'a'", "list", "--name=a");
+	REFUSES(EXIT_USAGE, "shrink: expected none with 'del', got 'yes'", "del", "a", "--shrink");
+	REFUSES(EXIT_USAGE, "expected resize DEVICE [SIZE], got 3 argument(s)", "resize", "a", "1M", "2M");
 	REFUSES(EXIT_USAGE, "timeout: expected 1…86400, got '0'", "--timeout=0", "list");
 	REFUSES(EXIT_RUNTIME, "cannot reach a server at '/no/socket': No such file or directory: "
 		"'ublkd serve --socket' makes one", "--socket=/no/socket", "list");
@@ -79,8 +81,8 @@ static pid_t serve(const char *path, const char *const *answers)
 	_exit(0);
 }
 
-/* The status of "del x" where the server's answer is this. */
-static int status_for(const char *answer)
+/* The status of a command with its arguments where the server's answer is this. */
+static int status_of(const char *answer, const char *command, const char *first, const char *second)
 {
 	const char *path = scratch_path("socket");
 	pid_t pid = serve(path, (const char *const[]){ answer, NULL });
@@ -88,9 +90,16 @@ static int status_for(const char *answer)
 	int status;
 
 	snprintf(option, sizeof(option), "--socket=%s", path);
-	status = CTL(option, "del", "x");
+	status = CTL(option, command, first, second);
+	kill(pid, SIGTERM); /* where it was not called */
 	waitpid(pid, NULL, 0);
 	return status;
+}
+
+/* The status of "del x" where the server's answer is this. */
+static int status_for(const char *answer)
+{
+	return status_of(answer, "del", "x", NULL);
 }
 
 static void an_answer_decides_the_exit_status(void **state)
@@ -115,6 +124,17 @@ static void an_answer_decides_the_exit_status(void **state)
 	assert_int_equal(status_for("[]"), EXIT_RUNTIME);
 	assert_int_equal(status_for("nonsense"), EXIT_RUNTIME);
 	assert_int_equal(status_for("{\"error\":7}"), EXIT_RUNTIME);
+}
+
+static void a_size_is_read_before_the_server_is_asked(void **state)
+{
+	(void)state;
+	assert_int_equal(status_of("{\"parameters\":{\"size\":1048576}}", "resize", "x", "1M"),
+			 EXIT_DONE);
+	assert_string_equal(said, "");
+	assert_int_equal(status_of("{}", "resize", "x", "-1"), EXIT_USAGE);
+	assert_string_equal(said, "ublkctl: expected a size such as 64M, got '-1'\n");
+	assert_int_equal(status_of("{}", "resize", "x", "8E"), EXIT_USAGE);
 }
 
 static void assert_value(json_t *known, const char *layers, const char *name, const char *given,
@@ -162,6 +182,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_command_line_is_checked),
 		cmocka_unit_test_setup_teardown(an_answer_decides_the_exit_status, scratch_make,
+						scratch_remove),
+		cmocka_unit_test_setup_teardown(a_size_is_read_before_the_server_is_asked, scratch_make,
 						scratch_remove),
 		cmocka_unit_test(paths_are_made_absolute),
 		cmocka_unit_test(the_manual_has_every_option_and_command),
