@@ -56,12 +56,15 @@ static void hunt(struct serve *serve, uint32_t number)
 static void on_end(struct worker *worker)
 {
 	struct serve *serve = worker->supervisor->owner;
+	const char *before;
 	unsigned number;
 
 	router_ended(&serve->router, worker);
-	/* Its process has died before it could delete the device. */
+	/* Its process has died before it could delete the device. The worker's name ends here. */
+	before = log_switch(NULL);
 	if (worker->status && sscanf(worker->path, "/dev/ublkb%u", &number) == 1)
 		hunt(serve, number);
+	log_switch(before);
 }
 
 static void on_gone(struct supervisor *supervisor)
