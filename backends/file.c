@@ -95,7 +95,7 @@ static int open_path(struct file *f, const struct file_config *c, const struct u
 	int fd;
 
 	/* O_EXCL without O_CREAT means something on block devices only. */
-	if (!c->create && c->lock && !stat(c->path, &st) && S_ISBLK(st.st_mode))
+	if (!c->create && c->lock && !wish->look && !stat(c->path, &st) && S_ISBLK(st.st_mode))
 		flags |= O_EXCL;
 	fd = open_retrying(c, flags | access, patience);
 	if ((fd == -EACCES || fd == -EROFS || fd == -EPERM) && access == O_RDWR && !c->create) {
@@ -447,7 +447,7 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 	f->created = c->create;
 	f->window = c->size;
 	ret = check_type(f, c);
-	f->lock = c->lock && !f->block;
+	f->lock = c->lock && !f->block && !wish->look;
 	if (!ret)
 		ret = lock_file(f, size, (double)c->lock_timeout);
 	if (!ret && c->create)

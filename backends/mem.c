@@ -170,7 +170,7 @@ static int lock_named(struct mem *m, const struct mem_config *c)
 	return 0;
 }
 
-static int open_named(struct mem *m, const struct mem_config *c, uint64_t resized)
+static int open_named(struct mem *m, const struct mem_config *c, uint64_t resized, bool look)
 {
 	uint64_t size = resized ? resized : c->size;
 	struct statfs fs;
@@ -205,7 +205,7 @@ static int open_named(struct mem *m, const struct mem_config *c, uint64_t resize
 			    "serves others", c->path);
 		return -EMEDIUMTYPE;
 	}
-	ret = lock_named(m, c);
+	ret = look ? 0 : lock_named(m, c);
 	if (ret)
 		return ret;
 	if (resized && (uint64_t)st.st_size < resized) {
@@ -260,7 +260,7 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	int ret;
 
 	m->fd = -1;
-	ret = c->path ? open_named(m, c, wish->size) : open_anonymous(m, c);
+	ret = c->path ? open_named(m, c, wish->size, wish->look) : open_anonymous(m, c);
 	if (ret) {
 		target->unused = true;
 		mem_close(target);

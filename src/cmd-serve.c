@@ -9,6 +9,7 @@
 #include "command.h"
 #include "exit.h"
 #include "log.h"
+#include "preflight.h"
 #include "serve.h"
 #include "util/macros.h"
 #include "util/parse.h"
@@ -28,6 +29,8 @@ static const struct ublkd_option serve_options[] = {
 	  .help = "leave the devices to the next server when told to stop; SIGINT deletes them" },
 	{ .name = "takeover", .type = UBLKD_OPT_BOOL, .offset = FIELD(takeover), .flag = true,
 	  .help = "let the server that has the state now leave its devices, and go on with them" },
+	{ .name = "preflight", .type = UBLKD_OPT_BOOL, .offset = FIELD(preflight), .flag = true,
+	  .help = "only say whether all devices of the state could be taken over" },
 	{ .name = "drop", .type = UBLKD_OPT_BOOL, .offset = FIELD(drop), .flag = true,
 	  .help = "delete devices that wait for a server and are not described any more" },
 	{ .name = "check", .type = UBLKD_OPT_BOOL, .offset = FIELD(check), .flag = true,
@@ -75,11 +78,12 @@ static int read_files(struct serve *serve, int argc, char **argv)
 
 static int check_state(const struct serve_config *config)
 {
-	const char *given = config->workers  ? "workers" :
-			    config->keep     ? "keep" :
-			    config->takeover ? "takeover" :
-			    config->drop     ? "drop" :
-					       NULL;
+	const char *given = config->workers   ? "workers" :
+			    config->keep      ? "keep" :
+			    config->takeover  ? "takeover" :
+			    config->preflight ? "preflight" :
+			    config->drop      ? "drop" :
+						NULL;
 
 	if (config->workers && config->reactors) {
 		ublkd_error("workers: expected without --reactors, as no device has its threads in "
@@ -542,7 +546,10 @@ static int serve_main(int argc, char **argv)
 		if (!status)
 			status = find_group(serve.config.socket_group,
 					    &serve.manager.service.group);
-		if (!status && !serve.config.check) {
+		/* Before the other server is asked to leave, as it would go on otherwise. */
+		if (!status && (serve.config.preflight || serve.config.takeover))
+			status = preflight(&serve.conf, serve.config.state);
+		if (!status && !serve.config.check && !serve.config.preflight) {
 			status = process_begin(&serve.process);
 			if (status < 0)
 				status = serve_all(&serve);

@@ -1066,18 +1066,26 @@ static void found(struct ctrl_command *command, int result)
 	}
 }
 
-static void take_over(struct device *device)
+static int differs(struct device *device)
 {
 	char difference[TABLE_DIFFERENCE_SIZE];
 
 	device->entry.id = device->config->id_given ? device->config->id : device->former->id;
 	device->entry.cookie = device->former->cookie;
 	device->entry.resized = device->former->resized;
-	if (table_differs(device->former, &device->entry, difference)) {
-		ublkd_error("the device %u that waits for a server is not what is described: %s; it "
-			    "is left as it is, its I/O waiting", (unsigned)device->former->id,
-			    difference);
-		fail(device, EXIT_BACKING);
+	if (!table_differs(device->former, &device->entry, difference))
+		return EXIT_DONE;
+	ublkd_error("the device %u is not what is described: %s; it is left as it is",
+		    (unsigned)device->former->id, difference);
+	return EXIT_BACKING;
+}
+
+static void take_over(struct device *device)
+{
+	int status = differs(device);
+
+	if (status) {
+		fail(device, status);
 		return;
 	}
 	device->id = (uint32_t)device->former->id;
@@ -1109,6 +1117,13 @@ static int plan(struct device *device)
 	device->asked = device->plan.features | (features & UBLK_F_NO_AUTO_PART_SCAN);
 	describe(device);
 	return EXIT_DONE;
+}
+
+int device_compare(struct device *device)
+{
+	int status = plan(device);
+
+	return status ? status : differs(device);
 }
 
 static void got_features(struct ctrl_command *command, int result)

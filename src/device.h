@@ -95,6 +95,12 @@ void device_start(struct device *device);
  * done yet instead of serving it; may be asked for later than the stop.
  */
 void device_stop(struct device *device, bool drain);
+/*
+ * Without a start: whether the device is what former says. For this the caller sets
+ * config, target, former, table, the entry's name and backend, and the features that the
+ * driver offers. An exit status after an error text.
+ */
+int device_compare(struct device *device);
 /* It is in a table and has a disk, so that it can wait for another server. */
 bool device_can_stay(const struct device *device);
 /*

@@ -66,14 +66,20 @@ static const char *base_name(const struct node *node)
 	return node->path + strlen("/dev/");
 }
 
-static bool node_is_there(struct node *node)
+int node_sectors(unsigned id, uint64_t *sectors)
 {
 	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/size", id);
+	return read_uint_file(path, sectors);
+}
+
+static bool node_is_there(struct node *node)
+{
 	uint64_t sectors;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/size", base_name(node));
 	return !sysfs_device(base_name(node), "", &node->device) &&
-	       is_block_node(node->path, node->device) && !read_uint_file(path, &sectors) &&
+	       is_block_node(node->path, node->device) && !node_sectors(node->id, &sectors) &&
 	       sectors == node->sectors;
 }
 

@@ -47,4 +47,7 @@ void node_abandon(struct node *node);
 /* Calls gone(): whether the node disappeared within a bounded time. */
 void node_await_end(struct node *node);
 
+/* What the kernel says of /dev/ublkbN's size. 0 or -errno. */
+int node_sectors(unsigned id, uint64_t *sectors);
+
 #endif

@@ -19,7 +19,7 @@ struct serve_config {
 	struct process_config process;
 	uint64_t reactors; /* 0: one per queue */
 	char *state; /* NULL: devices end with us */
-	bool workers, keep, takeover, drop, check;
+	bool workers, keep, takeover, preflight, drop, check;
 	char *socket, *socket_group;
 };
 

@@ -288,31 +288,13 @@ static bool name_fits(const char *name)
 	return spec_name_fits(name) && name[strspn(name, "0123456789")];
 }
 
-static int set_options(struct spec *spec, json_t *options)
-{
-	const char *name;
-	json_t *value;
-
-	json_object_foreach(options, name, value) {
-		int status = spec_set(spec, name, strlen(name), json_string_value(value));
-
-		if (status)
-			return status;
-	}
-	return EXIT_DONE;
-}
-
 static int fill(struct added *added, const struct manager *manager, const char *backend,
 		json_t *options)
 {
 	int status;
 
 	added->spec.shared = pool_is_shared(manager->host->pool);
-	status = spec_set_backend(&added->spec, backend, false);
-	if (!status)
-		status = set_options(&added->spec, options);
-	if (!status)
-		status = spec_check(&added->spec);
+	status = spec_fill(&added->spec, backend, options);
 	if (!status && !manager->host->table)
 		status = spec_check_unkept(&added->spec, "without --state");
 	return status;

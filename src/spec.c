@@ -252,6 +252,19 @@ int spec_check(struct spec *spec)
 	return config->owner ? parse_owner(config->owner, &spec->uid, &spec->gid) : EXIT_DONE;
 }
 
+int spec_fill(struct spec *spec, const char *backend, json_t *settings)
+{
+	int status = spec_set_backend(spec, backend, false);
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(settings, name, value) {
+		if (!status)
+			status = spec_set(spec, name, strlen(name), json_string_value(value));
+	}
+	return status ? status : spec_check(spec);
+}
+
 int spec_check_unkept(const struct spec *spec, const char *without)
 {
 	if (spec->device.on_crash == ON_CRASH_AUTO || spec->device.on_crash == ON_CRASH_NONE)
@@ -273,12 +286,14 @@ void spec_name(const struct spec *spec, char text[], size_t size)
 
 /* ---- the target ---------------------------------------------------------------------- */
 
-int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+static int open_layers(const struct spec *spec, uint64_t size, bool look,
+		       struct ublkd_target **target)
 {
 	const struct ublkd_wish wish = {
 		.read_only = spec->device.read_only,
 		.block_size = (uint32_t)spec->device.block_size,
 		.size = size,
+		.look = look,
 	};
 	int ret = 0;
 
@@ -291,4 +306,14 @@ int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **targ
 	backend_close(*target, false);
 	*target = NULL;
 	return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
+}
+
+int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+{
+	return open_layers(spec, size, false, target);
+}
+
+int spec_look(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+{
+	return open_layers(spec, size, true, target);
 }

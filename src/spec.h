@@ -44,6 +44,8 @@ void spec_free(struct spec *spec);
 int spec_set_backend(struct spec *spec, const char *names, bool filter_alone);
 /* A setting of the device or of a layer; value NULL: it was given bare. */
 int spec_set(struct spec *spec, const char *name, size_t length, const char *value);
+/* All at once: the backend, settings (texts; NULL: none), and spec_check(). */
+int spec_fill(struct spec *spec, const char *backend, json_t *settings);
 /* Complains if on-crash= asks for what only a device in a table has. */
 int spec_check_unkept(const struct spec *spec, const char *without);
 /* What is required is given, and all goes together. There is a backend. */
@@ -55,5 +57,7 @@ void spec_visit(const struct spec *spec,
 void spec_name(const struct spec *spec, char text[], size_t size);
 /* Opens the layers, from the lowest up. size: see struct ublkd_wish. */
 int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **target);
+/* The same without a lock, only to be looked at and closed: another server may have it. */
+int spec_look(const struct spec *spec, uint64_t size, struct ublkd_target **target);
 
 #endif

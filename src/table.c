@@ -335,6 +335,25 @@ int table_open_entry(struct table *table, const char *path, const char *name)
 	return ret;
 }
 
+int table_look(struct table *table, const char *path)
+{
+	int ret = 0;
+
+	*table = (struct table){ .path = strdup(path), .folder = -1, .lock = -1 };
+	if (table->path)
+		table->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (table->folder >= 0) {
+		ret = read_folder(table);
+	} else if (errno != ENOENT) {
+		ret = -errno;
+		ublkd_error("state: expected a folder that can be read, got '%s': %s", path,
+			    strerror(errno));
+	}
+	if (ret)
+		table_close(table);
+	return ret;
+}
+
 bool table_has(const struct table *table, const char *name)
 {
 	char file[128];

@@ -62,6 +62,8 @@ struct table {
 int table_open(struct table *table, const char *path);
 /* The same for who serves only this device for the one that has the folder. */
 int table_open_entry(struct table *table, const char *path, const char *name);
+/* The same to look at only, whoever has the folder. Without a folder there is no entry. */
+int table_look(struct table *table, const char *path);
 void table_close(struct table *table);
 /* The process that has the folder; 0: none has. Not for who has it. */
 int table_holder(const char *path);

@@ -151,6 +151,8 @@ struct ublkd_wish {
 	 * as large, whatever its options say, or cannot be used. 0: as they say.
 	 */
 	uint64_t size;
+	/* Another server has the target now, and this one will not serve it: nothing is locked. */
+	bool look;
 };
 
 struct ublkd_backend {

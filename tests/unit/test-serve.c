@@ -45,6 +45,10 @@ static void the_command_line_is_checked(void **state)
 	REFUSES("reactors: expected reactors=N (1…128), got no value", "--reactors", "x");
 	REFUSES("drop: expected only with --state, which says what waits", "--drop", "x");
 	REFUSES("keep: expected only with --state, which says what waits", "--keep", "x");
+	REFUSES("preflight: expected only with --state, which says what waits", "--preflight", "x");
+	REFUSES("workers: expected only with --state, which says what waits", "--workers", "x");
+	REFUSES("workers: expected without --reactors, as no device has its threads in common with others then",
+		"--workers", "--reactors=2", "x");
 	REFUSES("takeover: expected only with --state, which says what waits", "--takeover", "x");
 	REFUSES("cannot open '/no/such/file': No such file or directory", "/no/such/file");
 }
