@@ -29,6 +29,9 @@
 /* Between two rounds in which the driver gives back what it has, and for all of them. */
 #define LEAVE_PAUSE 0.02
 #define LEAVE_DEADLINE 10
+/* Whoever looks at each device that comes or changes, such as udev, has it open so long. */
+#define LOOK_PATIENCE 2
+#define LOOK_PAUSE 0.1
 
 static void teardown(struct device *device);
 
@@ -428,6 +431,7 @@ static void stop(struct device *device, bool drain)
 	if (device->stopping)
 		return;
 	device->stopping = true;
+	ev_timer_stop(device->loop, &device->timer);
 	if (device->starting)
 		node_abandon(&device->node);
 	if (device->watching)
@@ -633,10 +637,31 @@ static int make_queues(struct device *device)
 }
 /* ---- the last user ------------------------------------------------------------- */
 
+static void try_to_stop(struct device *device);
+
+static void try_to_stop_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, timer);
+	const char *before = log_switch(about(device));
+
+	(void)loop;
+	(void)events;
+	/* The answer to the autoclear's question is ours too. */
+	if (!device->stop_command.pending)
+		try_to_stop(device);
+	log_switch(before);
+}
+
 static void in_use(struct device *device)
 {
-	if (!device->wanted_gone)
+	if (!device->wanted_gone || ev_is_active(&device->timer))
 		return;
+	if (device->info.flags & UBLK_F_SAFE_STOP_DEV &&
+	    ev_now(device->loop) < device->wanted_until) {
+		ev_timer_init(&device->timer, try_to_stop_again, LOOK_PAUSE, 0);
+		ev_timer_start(device->loop, &device->timer);
+		return;
+	}
 	device->wanted_gone = false;
 	device->on_in_use(device);
 }
@@ -701,6 +726,7 @@ static void stop_unused(struct device *device)
 	if (device->stopping || device->wanted_gone)
 		return;
 	device->wanted_gone = true;
+	device->wanted_until = ev_now(device->loop) + LOOK_PATIENCE;
 	/* The answer to the autoclear's question is ours too. */
 	if (device->stop_command.pending)
 		return;

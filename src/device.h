@@ -65,8 +65,8 @@ struct device {
 	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
 	struct helper write_back;         /* while writing is set */
-	ev_timer timer;                   /* until the next try to begin recovery, or to leave; while
-					     writing, reminds */
+	ev_timer timer;                   /* until the next try to begin recovery, to leave, or to stop
+					     what is unused; while writing, reminds */
 	unsigned tries;                   /* to begin recovery */
 	struct autoclear autoclear;       /* while watching is set */
 	ev_timer queue_timer;             /* bounds the end of the queues */
@@ -76,6 +76,7 @@ struct device {
 	bool counting, logging;           /* what they were asked for */
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
+	ev_tstamp wanted_until;           /* a program may have it open */
 	bool taken;                       /* former is ours; to delete only once added is set */
 	bool holds;                       /* went from us as it is: reactors have requests of it */
 	bool entered;                     /* is in the table */
@@ -102,8 +103,8 @@ bool device_can_stay(const struct device *device);
 void device_leave(struct device *device);
 /*
  * Takes the device down if nobody uses it, else on_in_use follows. Where the
- * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open uses it; else
- * only who has claimed it does, such as a file system.
+ * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open for longer than a
+ * moment uses it; else only who has claimed it does, such as a file system.
  */
 void device_stop_unused(struct device *device);
 /* on_counted follows: the stats_copy of all queues is fresh. */

@@ -460,10 +460,18 @@ static void in_use(struct service_call *call, const char *holder)
 				holder));
 }
 
+#define HOLDER_SIZE 1100
+
+/* Of /dev/ublkbN, as a text; false: there is none, or none that can be named. */
+static bool find_holder(const char *node, char holder[HOLDER_SIZE])
+{
+	return use_find("", node + strlen("/dev/"), holder, HOLDER_SIZE);
+}
+
 static void run_delete(struct service_call *call)
 {
 	struct hosted *hosted = device_parameter(call);
-	char holder[1100];
+	char holder[HOLDER_SIZE];
 	struct job *job;
 
 	if (!hosted)
@@ -476,8 +484,7 @@ static void run_delete(struct service_call *call)
 		fail(call, EXIT_RUNTIME, "it is not usable yet");
 		return;
 	}
-	if (hosted->state == HOSTED_LIVE &&
-	    use_find("", hosted->device.node.path + strlen("/dev/"), holder, sizeof(holder))) {
+	if (hosted->state == HOSTED_LIVE && find_holder(hosted->device.node.path, holder)) {
 		in_use(call, holder);
 		return;
 	}
@@ -490,10 +497,16 @@ static void run_delete(struct service_call *call)
 	device_stop_unused(&hosted->device);
 }
 
+/* It may have come meanwhile. */
 static void answer_in_use(struct job *job, const struct hosted *hosted)
 {
-	in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ? "open by a program" :
-									     "claimed");
+	char holder[HOLDER_SIZE];
+
+	if (find_holder(hosted->device.node.path, holder))
+		in_use(job->call, holder);
+	else
+		in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ?
+					  "open by a program" : "claimed");
 }
 
 void manager_in_use(struct manager *manager, struct hosted *hosted)
