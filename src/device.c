@@ -19,10 +19,13 @@
 #define START_DEADLINE 60
 /* Stopping writes dirty data back, which takes as long as it takes. */
 #define STOP_REMINDER 30
+/* A stop that is forced gives up what is not written back by then. */
+#define FORCED_DEADLINE 30
 #define PROBE_DEADLINE 10
 #define QUEUE_END_DEADLINE 30
 /* Deleting waits for the last user of the disk, who may stay for days. */
 #define DELETE_PATIENCE 5
+#define FORCED_PATIENCE 1 /* where it is likely */
 /* A dead server's file of the device may be closed after the device waits. */
 #define RECOVERY_TRIES 100
 #define RECOVERY_PAUSE 0.1
@@ -174,9 +177,11 @@ static void delete_late(struct ctrl_command *command)
 		return;
 	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
 		   "free again when its last user is gone",
-		   device->draining ? "what was left failed" : "its data written back");
+		   device->draining || device->lost ? "what was left failed" :
+						      "its data written back");
 	ctrl_abandon(command);
 	leave_table(device);
+	device->lingers = true;
 	gone(device);
 }
 
@@ -186,7 +191,8 @@ static void delete(struct device *device)
 	if (device->shape.char_fd >= 0)
 		close(device->shape.char_fd);
 	device->shape.char_fd = -1;
-	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0, DELETE_PATIENCE, deleted);
+	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0,
+	      device->forced ? FORCED_PATIENCE : DELETE_PATIENCE, deleted);
 	device->command.late = delete_late;
 }
 
@@ -231,26 +237,36 @@ static void write_back_late(struct ev_loop *loop, ev_timer *timer, int events)
 	log_switch(before);
 }
 
+static void stop(struct device *device, bool drain);
+
 static void wrote_back(struct helper *helper, int status)
 {
 	struct device *device = container_of(helper, struct device, write_back);
 
 	ev_timer_stop(device->loop, &device->timer);
-	if (status && !device->draining)
-		ublkd_error("what was cached for '%s' could not be written back",
-			    device->node.path);
+	if (status && !device->draining) {
+		ublkd_error("what was cached for '%s' could not be written back%s",
+			    device->node.path, device->forced ? ", and is lost" : "");
+		device->lost = device->forced;
+		if (device->lost && !device->status)
+			device->status = EXIT_RUNTIME;
+	}
 	device->writing = false;
 	device->written = true;
+	/* What it waits for would keep the stop, too. */
+	if (status < 0 && device->forced)
+		stop(device, true);
 	teardown(device);
 }
 
 /*
- * Where I/O waits for the next server, a stop begins by failing all that comes. A
- * queue that nobody serves would not write anything.
+ * Where I/O waits for the next server, a stop begins by failing all that comes; else it
+ * writes back by itself, for as long as that takes. A queue that nobody serves would not
+ * write anything.
  */
 static bool must_write_back(const struct device *device)
 {
-	return features_keep_io(device->info.flags) && device->node.path[0] &&
+	return (features_keep_io(device->info.flags) || device->forced) && device->node.path[0] &&
 	       !device->written && !device->draining && !device->broken;
 }
 
@@ -261,8 +277,10 @@ static void write_back(struct device *device)
 	ev_timer_init(&device->timer, write_back_late, STOP_REMINDER, STOP_REMINDER);
 	ev_timer_start(device->loop, &device->timer);
 	if (helper_start(&device->write_back, device->loop,
-			 (const char *const[]){ HELPER_WRITE_BACK, device->node.path, NULL }, 0))
-		wrote_back(&device->write_back, -1);
+			 (const char *const[]){ device->forced ? HELPER_RELEASE : HELPER_WRITE_BACK,
+						device->node.path, NULL },
+			 device->forced ? FORCED_DEADLINE : 0))
+		wrote_back(&device->write_back, EXIT_RUNTIME);
 }
 
 /* ---- leaving ------------------------------------------------------------------- */
@@ -449,6 +467,12 @@ void device_stop(struct device *device, bool drain)
 
 	stop(device, drain);
 	log_switch(before);
+}
+
+void device_stop_used(struct device *device)
+{
+	device->forced = true;
+	device_stop(device, false);
 }
 
 void device_leave(struct device *device)

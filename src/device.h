@@ -46,7 +46,7 @@ struct device {
 	void (*on_in_use)(struct device *device);
 	void *owner;
 
-	/* device.c's from here on; others may read id and node.path. */
+	/* device.c's from here on; others may read id, node.path, lingers and lost. */
 	char about[32];                   /* what its messages begin with if it has no name */
 	struct ctrl_command command;      /* the life's commands, one at a time */
 	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
@@ -81,6 +81,9 @@ struct device {
 	bool holds;                       /* went from us as it is: reactors have requests of it */
 	bool entered;                     /* is in the table */
 	bool writing, written;            /* what is cached, before the stop */
+	bool forced;                      /* by device_stop_used() */
+	bool lost;                        /* forced: what could not be written back */
+	bool lingers;                     /* gone, but its number is its last user's still */
 	bool leaving;                     /* instead of being stopped */
 	ev_tstamp leave_until;            /* when what is not done by then is left as it is */
 	bool broken;                      /* a queue's error was logged */
@@ -93,6 +96,12 @@ void device_start(struct device *device);
  * done yet instead of serving it; may be asked for later than the stop.
  */
 void device_stop(struct device *device, bool drain);
+/*
+ * The same, of a device that may be in use: swap is taken off it, and what is cached for it
+ * is written back first, which is given up after a while. That not all was written back is
+ * an error then, and the status that of a failure.
+ */
+void device_stop_used(struct device *device);
 /* It is in a table and has a disk, so that it can wait for another server. */
 bool device_can_stay(const struct device *device);
 /*

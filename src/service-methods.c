@@ -24,6 +24,7 @@ struct job {
 	struct service_call *call;
 	struct hosted *hosted;
 	enum job_kind kind;
+	char *holder; /* JOB_DELETE: who used it when it was deleted all the same; NULL: none known */
 	struct log_listener listener; /* not JOB_SHOW: what is said of the device */
 };
 
@@ -81,6 +82,7 @@ static void end(struct job *job)
 {
 	if (job->kind != JOB_SHOW)
 		log_stop_listening(&job->listener);
+	free(job->holder);
 	free(job);
 }
 
@@ -130,6 +132,11 @@ static json_t *backend_names(const struct spec *spec)
 
 	spec_name(spec, text, sizeof(text));
 	return json_string(text);
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text ? json_string(text) : json_null();
 }
 
 static json_t *number_if(bool there, uint64_t number)
@@ -468,10 +475,16 @@ static bool find_holder(const char *node, char holder[HOLDER_SIZE])
 	return use_find("", node + strlen("/dev/"), holder, HOLDER_SIZE);
 }
 
+static bool flag_parameter(const struct service_call *call, const char *name)
+{
+	return json_is_true(json_object_get(call->parameters, name));
+}
+
 static void run_delete(struct service_call *call)
 {
 	struct hosted *hosted = device_parameter(call);
-	char holder[HOLDER_SIZE];
+	bool force = flag_parameter(call, "force");
+	char holder[HOLDER_SIZE] = "";
 	struct job *job;
 
 	if (!hosted)
@@ -484,17 +497,21 @@ static void run_delete(struct service_call *call)
 		fail(call, EXIT_RUNTIME, "it is not usable yet");
 		return;
 	}
-	if (hosted->state == HOSTED_LIVE && find_holder(hosted->device.node.path, holder)) {
+	if (hosted->state == HOSTED_LIVE && find_holder(hosted->device.node.path, holder) && !force) {
 		in_use(call, holder);
 		return;
 	}
 	job = new_job(call, JOB_DELETE);
 	if (!job)
 		return;
+	job->holder = *holder ? strdup(holder) : NULL;
 	listen_to(job, hosted->name);
 	begin(job, hosted);
 	/* One that stops already only has its end to be waited for. */
-	device_stop_unused(&hosted->device);
+	if (force)
+		device_stop_used(&hosted->device);
+	else
+		device_stop_unused(&hosted->device);
 }
 
 /* It may have come meanwhile. */
@@ -516,13 +533,33 @@ void manager_in_use(struct manager *manager, struct hosted *hosted)
 
 /* ---- the end of a device ------------------------------------------------------------ */
 
+static void answer_deleted(struct service_call *call, const char *name, const char *holder,
+			   bool lingers)
+{
+	service_reply(call, json_pack("{s:s, s:o, s:b}", "name", name, "holder",
+				      text_or_null(holder), "lingers", lingers));
+}
+
+/* It is gone, and the first error that was heard may be of a single request. */
+static void answer_lost(struct service_call *call, const struct hosted *hosted)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "'%s' is deleted, but what was cached for it could not be written "
+		 "back, and is lost%s", hosted->name,
+		 hosted->device.lingers ? "; its number is free when its last user is gone" : "");
+	fail(call, hosted->status, text);
+}
+
 static void answer_ended(struct job *job, const struct hosted *hosted)
 {
 	int status = hosted->status;
 	const char *text = job->listener.text;
 
 	if (job->kind == JOB_DELETE && !status)
-		service_reply(job->call, NULL);
+		answer_deleted(job->call, hosted->name, job->holder, hosted->device.lingers);
+	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
+		answer_lost(job->call, hosted);
 	else if (job->kind == JOB_SHOW)
 		not_found(job->call, text_parameter(job->call, "device"));
 	else
@@ -587,11 +624,6 @@ static void run_features(struct service_call *call)
 	features_ask(&job->query, manager_of(call)->host->ctrl);
 }
 
-static json_t *text_or_null(const char *text)
-{
-	return text ? json_string(text) : json_null();
-}
-
 static json_t *options_json(const struct ublkd_option *table)
 {
 	json_t *options = json_array();
@@ -646,7 +678,7 @@ static void run_description(struct service_call *call)
 
 struct parameter {
 	const char *name;
-	json_type type;
+	json_type type; /* JSON_TRUE: JSON_FALSE too */
 	bool required;
 };
 
@@ -663,7 +695,8 @@ static const struct method {
 	{ OURS "Add", run_add,
 	  { { "name", JSON_STRING, false }, { "backend", JSON_STRING, true },
 	    { "options", JSON_OBJECT, false } } },
-	{ OURS "Delete", run_delete, { { "device", JSON_STRING, true } } },
+	{ OURS "Delete", run_delete,
+	  { { "device", JSON_STRING, true }, { "force", JSON_TRUE, false } } },
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
 };
@@ -677,6 +710,11 @@ static const struct parameter *find_parameter(const struct method *method, const
 	return NULL;
 }
 
+static bool is_of_type(const json_t *value, json_type type)
+{
+	return type == JSON_TRUE ? json_is_boolean(value) : json_typeof(value) == type;
+}
+
 /* The name of a parameter that is unknown, missing, or not of its type; NULL: all is well. */
 static const char *wrong_parameter(const struct method *method, json_t *parameters)
 {
@@ -686,7 +724,7 @@ static const char *wrong_parameter(const struct method *method, json_t *paramete
 	json_object_foreach(parameters, name, value) {
 		const struct parameter *parameter = find_parameter(method, name);
 
-		if (!parameter || (json_typeof(value) != parameter->type &&
+		if (!parameter || (!is_of_type(value, parameter->type) &&
 				   (!json_is_null(value) || parameter->required)))
 			return name;
 	}

@@ -19,7 +19,7 @@
 struct ctl_config {
 	char *socket, *name;
 	uint64_t timeout;
-	bool json, help, version;
+	bool json, force, help, version;
 };
 
 #define FIELD(name) offsetof(struct ctl_config, name)
@@ -34,6 +34,8 @@ static const struct ublkd_option ctl_options[] = {
 	{ .name = "timeout", .type = UBLKD_OPT_UINT, .offset = FIELD(timeout), .min = 1,
 	  .max = 86400, .preset = "120", .arg = "SECONDS",
 	  .help = "how long to wait for each answer" },
+	{ .name = "force", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(force),
+	  .help = "del: delete also what is in use" },
 	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(help),
 	  .help = "explain the program" },
 	{ .name = "version", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(version),
@@ -234,9 +236,13 @@ static int run_add(struct ctl *ctl)
 
 /* ---- del, list, show, features -------------------------------------------------------- */
 
-static void print_nothing(const json_t *answer)
+static void print_users(const json_t *answer)
 {
-	(void)answer;
+	if (json_is_string(json_object_get(answer, "holder")))
+		ublkd_note("'%s' was in use: %s", text_of(answer, "name"), text_of(answer, "holder"));
+	if (json_is_true(json_object_get(answer, "lingers")))
+		ublkd_note("'%s' is deleted, but still open or mounted: its number is free when its "
+			   "last user is gone", text_of(answer, "name"));
 }
 
 /* All are tried; the status is that of the first that failed. */
@@ -245,8 +251,9 @@ static int run_del(struct ctl *ctl)
 	int status = EXIT_DONE;
 
 	for (int i = 0; i < ctl->nr_args; i++) {
-		int ret = ask(ctl, "io.ublkd.Delete", json_pack("{s:s}", "device", ctl->args[i]),
-			      print_nothing);
+		int ret = ask(ctl, "io.ublkd.Delete",
+			      json_pack("{s:s, s:b}", "device", ctl->args[i], "force",
+					ctl->config.force), print_users);
 
 		if (!status)
 			status = ret;
@@ -338,7 +345,7 @@ static const struct ctl_command {
 } ctl_commands[] = {
 	{ "add", "BACKEND [KEY=VALUE]…", "Add a device, and print its path when it is usable.", 1,
 	  INT32_MAX, run_add },
-	{ "del", "DEVICE…", "Delete devices that nobody uses.", 1, INT32_MAX, run_del },
+	{ "del", "DEVICE…", "Delete devices that nobody uses; --force: that are used, too.", 1, INT32_MAX, run_del },
 	{ "list", "", "List the devices.", 0, 0, run_list },
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
@@ -375,6 +382,14 @@ static int read_words(struct ctl *ctl, int argc, char **argv)
 	return EXIT_DONE;
 }
 
+/* An option that the command does not have; NULL: there is none. */
+static const char *wrong_option(const struct ctl *ctl, const struct ctl_command *command)
+{
+	return ctl->config.name && command->run != run_add ? "name" :
+	       ctl->config.force && command->run != run_del ? "force" :
+							      NULL;
+}
+
 static const struct ctl_command *find_command(struct ctl *ctl)
 {
 	const struct ctl_command *command = NULL;
@@ -392,8 +407,8 @@ static const struct ctl_command *find_command(struct ctl *ctl)
 		ublkd_error("expected %s%s%s, got %d argument(s)", name, *command->usage ? " " : "",
 			    command->usage, ctl->nr_args);
 		command = NULL;
-	} else if (ctl->config.name && command->run != run_add) {
-		ublkd_error("name: expected none with '%s', got '%s'", name, ctl->config.name);
+	} else if (wrong_option(ctl, command)) {
+		ublkd_error("%s: expected none with '%s'", wrong_option(ctl, command), name);
 		command = NULL;
 	}
 	ctl->args++;

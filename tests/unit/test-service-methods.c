@@ -116,6 +116,10 @@ static void parameters_are_checked(void **state)
 		  ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"../x\"}}",
 		  ERROR("io.ublkd.NotFound", "\"device\":\"../x\"") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"force\":1}}", INVALID("force") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"force\":false}}", ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",
 		  INVALID("name") },

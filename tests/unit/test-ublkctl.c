@@ -45,7 +45,8 @@ static void the_command_line_is_checked(void **state)
 	REFUSES(EXIT_USAGE, "expected show DEVICE, got 0 argument(s)", "show");
 	REFUSES(EXIT_USAGE, "expected list, got 1 argument(s)", "list", "a");
 	REFUSES(EXIT_USAGE, "expected del DEVICE…, got 0 argument(s)", "del");
-	REFUSES(EXIT_USAGE, "name: expected none with 'list', got 'a'", "list", "--name=a");
+	REFUSES(EXIT_USAGE, "name: expected none with 'list'", "list", "--name=a");
+	REFUSES(EXIT_USAGE, "force: expected none with 'show'", "show", "a", "--force");
 	REFUSES(EXIT_USAGE, "timeout: expected 1…86400, got '0'", "--timeout=0", "list");
 	REFUSES(EXIT_RUNTIME, "cannot reach a server at '/no/socket': No such file or directory: "
 		"'ublkd serve --socket' makes one", "--socket=/no/socket", "list");
@@ -99,6 +100,11 @@ static void an_answer_decides_the_exit_status(void **state)
 	assert_int_equal(status_for("{\"parameters\":{}}"), EXIT_DONE);
 	assert_string_equal(said, "");
 	assert_int_equal(status_for("{}"), EXIT_DONE);
+	assert_int_equal(status_for("{\"parameters\":{\"name\":\"x\",\"holder\":\"mounted at /m\","
+				    "\"lingers\":true}}"), EXIT_DONE);
+	assert_string_equal(said, "ublkctl: 'x' was in use: mounted at /m\n"
+			    "ublkctl: 'x' is deleted, but still open or mounted: its number is free "
+			    "when its last user is gone\n");
 	assert_int_equal(status_for("{\"error\":\"io.ublkd.NotFound\",\"parameters\":"
 				    "{\"device\":\"x\"}}"), EXIT_USAGE);
 	assert_int_equal(status_for("{\"error\":\"io.ublkd.InUse\",\"parameters\":"
