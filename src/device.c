@@ -767,6 +767,41 @@ static void stop_unused(struct device *device)
 		in_use(device);
 }
 
+static int watch_use(struct device *device)
+{
+	int ret;
+
+	if (device->watching)
+		return 0;
+	device->autoclear = (struct autoclear){
+		.loop = device->loop,
+		.node = device->node.path,
+		.unused = device_unused,
+	};
+	ret = autoclear_start(&device->autoclear);
+	device->watching = !ret;
+	return ret;
+}
+
+int device_stop_when_unused(struct device *device)
+{
+	const char *before = log_switch(about(device));
+	int ret = device->stopping ? 0 : watch_use(device);
+
+	/* Nor need it have been used. */
+	device->autoclear.used = true;
+	log_switch(before);
+	return ret;
+}
+
+void device_stay(struct device *device)
+{
+	if (!device->watching || device->config->autoclear)
+		return;
+	autoclear_stop(&device->autoclear);
+	device->watching = false;
+}
+
 void device_stop_unused(struct device *device)
 {
 	const char *before = log_switch(about(device));
@@ -787,17 +822,9 @@ static void node_ready(struct node *node, int error)
 		return;
 	}
 	device->live = true;
-	if (device->config->autoclear) {
-		device->autoclear = (struct autoclear){
-			.loop = device->loop,
-			.node = device->node.path,
-			.unused = device_unused,
-		};
-		if (autoclear_start(&device->autoclear)) {
-			fail(device, EXIT_RUNTIME);
-			return;
-		}
-		device->watching = true;
+	if (device->config->autoclear && watch_use(device)) {
+		fail(device, EXIT_RUNTIME);
+		return;
 	}
 	device->on_live(device);
 }

@@ -116,6 +116,13 @@ void device_leave(struct device *device);
  * moment uses it; else only who has claimed it does, such as a file system.
  */
 void device_stop_unused(struct device *device);
+/*
+ * Takes a live device down as soon as nobody uses it any more, as config.autoclear does,
+ * and whether it was used before or not. -errno after an error text.
+ */
+int device_stop_when_unused(struct device *device);
+/* Takes that back; as long as it did not come about. */
+void device_stay(struct device *device);
 /* on_counted follows: the stats_copy of all queues is fresh. */
 void device_count(struct device *device);
 /* Logs the counters of every queue. */

@@ -16,7 +16,7 @@
 
 #define OURS "io.ublkd."
 
-enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW };
+enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW, JOB_UNUSED };
 
 /* A call that waits for something to happen to a device. */
 struct job {
@@ -480,15 +480,41 @@ static bool flag_parameter(const struct service_call *call, const char *name)
 	return json_is_true(json_object_get(call->parameters, name));
 }
 
+/* How it is taken down is its kind. */
+static void delete(struct service_call *call, struct hosted *hosted, enum job_kind kind, bool force,
+		   const char *holder)
+{
+	struct job *job = new_job(call, kind);
+
+	if (!job)
+		return;
+	job->holder = *holder ? strdup(holder) : NULL;
+	listen_to(job, hosted->name);
+	if (kind == JOB_UNUSED && device_stop_when_unused(&hosted->device)) {
+		fail(call, EXIT_RUNTIME, job->listener.text);
+		end(job);
+		return;
+	}
+	begin(job, hosted);
+	/* One that stops already only has its end to be waited for. */
+	if (force)
+		device_stop_used(&hosted->device);
+	else if (kind == JOB_DELETE)
+		device_stop_unused(&hosted->device);
+}
+
 static void run_delete(struct service_call *call)
 {
 	struct hosted *hosted = device_parameter(call);
-	bool force = flag_parameter(call, "force");
+	bool force = flag_parameter(call, "force"), later = flag_parameter(call, "when_unused");
 	char holder[HOLDER_SIZE] = "";
-	struct job *job;
 
 	if (!hosted)
 		return;
+	if (force && later) {
+		service_invalid(call, "when_unused");
+		return;
+	}
 	if (hosted->state == HOSTED_STUCK) {
 		fail(call, EXIT_TIMEOUT, "the driver does not let go of it");
 		return;
@@ -497,21 +523,11 @@ static void run_delete(struct service_call *call)
 		fail(call, EXIT_RUNTIME, "it is not usable yet");
 		return;
 	}
-	if (hosted->state == HOSTED_LIVE && find_holder(hosted->device.node.path, holder) && !force) {
+	if (hosted->state == HOSTED_LIVE && !later &&
+	    find_holder(hosted->device.node.path, holder) && !force)
 		in_use(call, holder);
-		return;
-	}
-	job = new_job(call, JOB_DELETE);
-	if (!job)
-		return;
-	job->holder = *holder ? strdup(holder) : NULL;
-	listen_to(job, hosted->name);
-	begin(job, hosted);
-	/* One that stops already only has its end to be waited for. */
-	if (force)
-		device_stop_used(&hosted->device);
 	else
-		device_stop_unused(&hosted->device);
+		delete(call, hosted, later ? JOB_UNUSED : JOB_DELETE, force, holder);
 }
 
 /* It may have come meanwhile. */
@@ -556,7 +572,7 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	int status = hosted->status;
 	const char *text = job->listener.text;
 
-	if (job->kind == JOB_DELETE && !status)
+	if ((job->kind == JOB_DELETE || job->kind == JOB_UNUSED) && !status)
 		answer_deleted(job->call, hosted->name, job->holder, hosted->device.lingers);
 	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
 		answer_lost(job->call, hosted);
@@ -573,6 +589,34 @@ void manager_ended(struct manager *manager, struct hosted *hosted)
 	answer_jobs(manager, hosted, -1, answer_ended);
 	if (hosted->owner && hosted->state != HOSTED_STUCK)
 		free_added(hosted->owner);
+}
+
+/* ---- the end of a client ------------------------------------------------------------ */
+
+static bool is_wanted_gone(const struct manager *manager, const struct hosted *hosted)
+{
+	const struct job *job = manager->jobs;
+
+	while (job && (job->hosted != hosted || job->kind != JOB_UNUSED))
+		job = job->next;
+	return job;
+}
+
+/* What may take any time is no wish any more of who does not wait for it. */
+void manager_hang_up(struct service_call *call)
+{
+	struct manager *manager = manager_of(call);
+	struct job **link = &manager->jobs, *job;
+
+	while ((job = *link) && job->call != call)
+		link = &job->next;
+	if (!job || job->kind != JOB_UNUSED)
+		return;
+	*link = job->next;
+	if (!is_wanted_gone(manager, job->hosted))
+		device_stay(&job->hosted->device);
+	service_reply(call, NULL);
+	end(job);
 }
 
 /* ---- Features, Backends ------------------------------------------------------------- */
@@ -696,7 +740,8 @@ static const struct method {
 	  { { "name", JSON_STRING, false }, { "backend", JSON_STRING, true },
 	    { "options", JSON_OBJECT, false } } },
 	{ OURS "Delete", run_delete,
-	  { { "device", JSON_STRING, true }, { "force", JSON_TRUE, false } } },
+	  { { "device", JSON_STRING, true }, { "force", JSON_TRUE, false },
+	    { "when_unused", JSON_TRUE, false } } },
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
 };
@@ -779,6 +824,7 @@ void manager_call(struct service_call *call)
 int manager_open(struct manager *manager, const char *path)
 {
 	manager->service.on_call = manager_call;
+	manager->service.on_hang_up = manager_hang_up;
 	return service_open(&manager->service, path);
 }
 

@@ -31,8 +31,9 @@ void manager_close(struct manager *manager);
  */
 void manager_take_over(struct manager *manager, const struct table *table);
 
-/* A method, as an object for tests that have no socket. */
+/* The service's callbacks, as objects for tests that have no socket. */
 void manager_call(struct service_call *call);
+void manager_hang_up(struct service_call *call);
 
 /* To be called by the host's callbacks of these names. */
 void manager_live(struct manager *manager, struct hosted *hosted);

@@ -19,7 +19,7 @@
 struct ctl_config {
 	char *socket, *name;
 	uint64_t timeout;
-	bool json, force, help, version;
+	bool json, force, when_unused, help, version;
 };
 
 #define FIELD(name) offsetof(struct ctl_config, name)
@@ -36,6 +36,8 @@ static const struct ublkd_option ctl_options[] = {
 	  .help = "how long to wait for each answer" },
 	{ .name = "force", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(force),
 	  .help = "del: delete also what is in use" },
+	{ .name = "when-unused", .type = UBLKD_OPT_BOOL, .flag = true,
+	  .offset = FIELD(when_unused), .help = "del: wait until nobody uses it, then delete it" },
 	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(help),
 	  .help = "explain the program" },
 	{ .name = "version", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(version),
@@ -245,20 +247,38 @@ static void print_users(const json_t *answer)
 			   "last user is gone", text_of(answer, "name"));
 }
 
-/* All are tried; the status is that of the first that failed. */
-static int run_del(struct ctl *ctl)
+/*
+ * Asks about each device that is named. All are tried; the status is that of the first that
+ * failed. more: parameters for all, taken over.
+ */
+static int ask_each(struct ctl *ctl, const char *method, json_t *more,
+		    void (*print)(const json_t *answer))
 {
 	int status = EXIT_DONE;
 
 	for (int i = 0; i < ctl->nr_args; i++) {
-		int ret = ask(ctl, "io.ublkd.Delete",
-			      json_pack("{s:s, s:b}", "device", ctl->args[i], "force",
-					ctl->config.force), print_users);
+		json_t *parameters = json_copy(more);
+		int ret;
 
+		json_object_set_new(parameters, "device", json_string(ctl->args[i]));
+		ret = ask(ctl, method, parameters, print);
 		if (!status)
 			status = ret;
 	}
+	json_decref(more);
 	return status;
+}
+
+static int run_del(struct ctl *ctl)
+{
+	json_t *more = json_object();
+
+	/* A server that is older knows neither. */
+	if (ctl->config.force)
+		json_object_set_new(more, "force", json_true());
+	if (ctl->config.when_unused)
+		json_object_set_new(more, "when_unused", json_true());
+	return ask_each(ctl, "io.ublkd.Delete", more, print_users);
 }
 
 static const char *size_of(const json_t *device, char text[SIZE_TEXT_MAX])
@@ -345,7 +365,7 @@ static const struct ctl_command {
 } ctl_commands[] = {
 	{ "add", "BACKEND [KEY=VALUE]…", "Add a device, and print its path when it is usable.", 1,
 	  INT32_MAX, run_add },
-	{ "del", "DEVICE…", "Delete devices that nobody uses; --force: that are used, too.", 1, INT32_MAX, run_del },
+	{ "del", "DEVICE…", "Delete devices that nobody uses.", 1, INT32_MAX, run_del },
 	{ "list", "", "List the devices.", 0, 0, run_list },
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
@@ -387,7 +407,8 @@ static const char *wrong_option(const struct ctl *ctl, const struct ctl_command 
 {
 	return ctl->config.name && command->run != run_add ? "name" :
 	       ctl->config.force && command->run != run_del ? "force" :
-							      NULL;
+	       ctl->config.when_unused && command->run != run_del ? "when-unused" :
+								    NULL;
 }
 
 static const struct ctl_command *find_command(struct ctl *ctl)
@@ -409,6 +430,9 @@ static const struct ctl_command *find_command(struct ctl *ctl)
 		command = NULL;
 	} else if (wrong_option(ctl, command)) {
 		ublkd_error("%s: expected none with '%s'", wrong_option(ctl, command), name);
+		command = NULL;
+	} else if (ctl->config.force && ctl->config.when_unused) {
+		ublkd_error("when-unused: expected none with --force");
 		command = NULL;
 	}
 	ctl->args++;

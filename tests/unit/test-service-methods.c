@@ -119,6 +119,8 @@ static void parameters_are_checked(void **state)
 		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
 		  "\"force\":1}}", INVALID("force") },
 		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"when_unused\":\"yes\"}}", INVALID("when_unused") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
 		  "\"force\":false}}", ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",

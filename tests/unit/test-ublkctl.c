@@ -47,6 +47,9 @@ static void the_command_line_is_checked(void **state)
 	REFUSES(EXIT_USAGE, "expected del DEVICE…, got 0 argument(s)", "del");
 	REFUSES(EXIT_USAGE, "name: expected none with 'list'", "list", "--name=a");
 	REFUSES(EXIT_USAGE, "force: expected none with 'show'", "show", "a", "--force");
+	REFUSES(EXIT_USAGE, "when-unused: expected none with 'list'", "list", "--when-unused");
+	REFUSES(EXIT_USAGE, "when-unused: expected none with --force", "del", "a", "--force",
+		"--when-unused");
 	REFUSES(EXIT_USAGE, "timeout: expected 1…86400, got '0'", "--timeout=0", "list");
 	REFUSES(EXIT_RUNTIME, "cannot reach a server at '/no/socket': No such file or directory: "
 		"'ublkd serve --socket' makes one", "--socket=/no/socket", "list");
