@@ -16,7 +16,14 @@
 
 #define OURS "io.ublkd."
 
-enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW, JOB_UNUSED };
+enum job_kind {
+	JOB_ADD,
+	JOB_DELETE,
+	JOB_SHOW,
+	JOB_UNUSED, /* a deletion as soon as nobody uses it */
+	JOB_WAIT,
+	JOB_EARLY,  /* of no device: for the last server's devices to be known */
+};
 
 /* A call that waits for something to happen to a device. */
 struct job {
@@ -25,7 +32,7 @@ struct job {
 	struct hosted *hosted;
 	enum job_kind kind;
 	char *holder; /* JOB_DELETE: who used it when it was deleted all the same; NULL: none known */
-	struct log_listener listener; /* not JOB_SHOW: what is said of the device */
+	struct log_listener listener; /* about NULL: none; what is said of the device */
 };
 
 /* What a device that was added stands on; the owner of its struct hosted. */
@@ -80,7 +87,7 @@ static void listen_to(struct job *job, const char *about)
 
 static void end(struct job *job)
 {
-	if (job->kind != JOB_SHOW)
+	if (job->listener.about)
 		log_stop_listening(&job->listener);
 	free(job->holder);
 	free(job);
@@ -233,6 +240,26 @@ static struct hosted *device_parameter(struct service_call *call)
 	if (!hosted)
 		not_found(call, name);
 	return hosted;
+}
+
+/* The call comes again when the last server's devices are known; false: they are. */
+static bool defer(struct service_call *call)
+{
+	const struct manager *manager = manager_of(call);
+	struct job *job;
+
+	if (manager->knows || !manager->host->table)
+		return false;
+	job = new_job(call, JOB_EARLY);
+	if (job)
+		begin(job, NULL);
+	return true;
+}
+
+static void run_again(struct job *job, const struct hosted *hosted)
+{
+	(void)hosted;
+	manager_call(job->call);
 }
 
 static void run_show(struct service_call *call)
@@ -395,6 +422,8 @@ void manager_take_over(struct manager *manager, const struct table *table)
 		    !host_find(manager->host, entry->name))
 			add_again(manager, entry);
 	}
+	manager->knows = true;
+	answer_jobs(manager, NULL, JOB_EARLY, run_again);
 }
 
 /* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
@@ -446,16 +475,64 @@ static void run_add(struct service_call *call)
 	}
 }
 
+static void reply_live(struct service_call *call, const struct hosted *hosted)
+{
+	service_reply(call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
+				      hosted->device.node.path, "number",
+				      (json_int_t)hosted->device.id));
+}
+
 static void answer_live(struct job *job, const struct hosted *hosted)
 {
-	service_reply(job->call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
-					   hosted->device.node.path, "number",
-					   (json_int_t)hosted->device.id));
+	reply_live(job->call, hosted);
 }
 
 void manager_live(struct manager *manager, struct hosted *hosted)
 {
+	json_object_del(manager->failed, hosted->name);
 	answer_jobs(manager, hosted, JOB_ADD, answer_live);
+	answer_jobs(manager, hosted, JOB_WAIT, answer_live);
+}
+
+/* ---- Wait --------------------------------------------------------------------------- */
+
+static const char log_says_why[] = "the server's log says why";
+
+/* Of a name that the host does not have. */
+static void wait_for_none(struct service_call *call)
+{
+	const char *name = text_parameter(call, "device");
+	json_t *status = json_object_get(manager_of(call)->failed, name);
+
+	if (status)
+		fail(call, (int)json_integer_value(status), log_says_why);
+	else
+		not_found(call, name);
+}
+
+static void run_wait(struct service_call *call)
+{
+	struct hosted *hosted = host_find(manager_of(call)->host, text_parameter(call, "device"));
+	struct job *job;
+
+	if (!hosted) {
+		if (!defer(call))
+			wait_for_none(call);
+		return;
+	}
+	if (hosted->state == HOSTED_LIVE && !hosted->device.stopping) {
+		reply_live(call, hosted);
+		return;
+	}
+	if (hosted->state == HOSTED_STUCK) {
+		fail(call, EXIT_TIMEOUT, log_says_why);
+		return;
+	}
+	job = new_job(call, JOB_WAIT);
+	if (!job)
+		return;
+	listen_to(job, hosted->name);
+	begin(job, hosted);
 }
 
 /* ---- Delete ------------------------------------------------------------------------- */
@@ -581,12 +658,22 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	else
 		fail(job->call, status ? status : EXIT_RUNTIME,
 		     *text  ? text :
-		     status ? "the server's log says why" : "it was stopped before it was usable");
+		     status ? log_says_why : "it was stopped before it was usable");
+}
+
+/* As many as there are files, and entries of the table. */
+static void keep_failure(struct manager *manager, const struct hosted *hosted)
+{
+	if (!manager->failed)
+		manager->failed = json_object();
+	json_object_set_new(manager->failed, hosted->name, json_integer(hosted->status));
 }
 
 void manager_ended(struct manager *manager, struct hosted *hosted)
 {
 	answer_jobs(manager, hosted, -1, answer_ended);
+	if (hosted->status && !hosted->quiet)
+		keep_failure(manager, hosted);
 	if (hosted->owner && hosted->state != HOSTED_STUCK)
 		free_added(hosted->owner);
 }
@@ -602,6 +689,11 @@ static bool is_wanted_gone(const struct manager *manager, const struct hosted *h
 	return job;
 }
 
+static bool takes_any_time(const struct job *job)
+{
+	return job->kind == JOB_UNUSED || job->kind == JOB_WAIT || job->kind == JOB_EARLY;
+}
+
 /* What may take any time is no wish any more of who does not wait for it. */
 void manager_hang_up(struct service_call *call)
 {
@@ -610,10 +702,10 @@ void manager_hang_up(struct service_call *call)
 
 	while ((job = *link) && job->call != call)
 		link = &job->next;
-	if (!job || job->kind != JOB_UNUSED)
+	if (!job || !takes_any_time(job))
 		return;
 	*link = job->next;
-	if (!is_wanted_gone(manager, job->hosted))
+	if (job->kind == JOB_UNUSED && !is_wanted_gone(manager, job->hosted))
 		device_stay(&job->hosted->device);
 	service_reply(call, NULL);
 	end(job);
@@ -744,6 +836,7 @@ static const struct method {
 	    { "when_unused", JSON_TRUE, false } } },
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
+	{ OURS "Wait", run_wait, { { "device", JSON_STRING, true } } },
 };
 
 static const struct parameter *find_parameter(const struct method *method, const char *name)
@@ -831,4 +924,6 @@ int manager_open(struct manager *manager, const char *path)
 void manager_close(struct manager *manager)
 {
 	service_close(&manager->service);
+	json_decref(manager->failed);
+	manager->failed = NULL;
 }

@@ -19,6 +19,8 @@ struct manager {
 	struct service service; /* .loop, .group, .most_clients and .patience are the caller's */
 	struct job *jobs;       /* calls that are not answered yet */
 	unsigned numbered;      /* names that were made up */
+	bool knows;             /* the last server's devices, where there is a table */
+	json_t *failed;         /* exit statuses by name, of devices that nobody was told of */
 };
 
 /* Opens the socket. -errno after an error text. */

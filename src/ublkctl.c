@@ -236,7 +236,7 @@ static int run_add(struct ctl *ctl)
 	return ask(ctl, "io.ublkd.Add", parameters, print_path);
 }
 
-/* ---- del, list, show, features -------------------------------------------------------- */
+/* ---- del, wait, list, show, features -------------------------------------------------------- */
 
 static void print_users(const json_t *answer)
 {
@@ -279,6 +279,11 @@ static int run_del(struct ctl *ctl)
 	if (ctl->config.when_unused)
 		json_object_set_new(more, "when_unused", json_true());
 	return ask_each(ctl, "io.ublkd.Delete", more, print_users);
+}
+
+static int run_wait(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.Wait", json_object(), print_path);
 }
 
 static const char *size_of(const json_t *device, char text[SIZE_TEXT_MAX])
@@ -368,6 +373,8 @@ static const struct ctl_command {
 	{ "del", "DEVICE…", "Delete devices that nobody uses.", 1, INT32_MAX, run_del },
 	{ "list", "", "List the devices.", 0, 0, run_list },
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
+	{ "wait", "DEVICE…", "Wait until devices are usable, and print their paths.", 1, INT32_MAX,
+	  run_wait },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 
@@ -448,7 +455,8 @@ static const char *socket_path(const struct ctl *ctl)
 
 static int run(struct ctl *ctl, const struct ctl_command *command)
 {
-	int ret = client_open(&ctl->server, socket_path(ctl), (double)ctl->config.timeout), status;
+	int ret = client_open(&ctl->server, socket_path(ctl), (double)ctl->config.timeout,
+			      command->run == run_wait), status;
 
 	if (ret)
 		return ret == -EACCES || ret == -EPERM ? EXIT_KERNEL : EXIT_RUNTIME;
