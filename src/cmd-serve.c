@@ -297,12 +297,7 @@ static int make_host(struct serve *serve)
 
 static bool wanted(struct recover *recover, const char *name)
 {
-	const struct host *host = &container_of(recover, struct serve, recover)->host;
-	unsigned i;
-
-	for (i = 0; i < host->count && strcmp(host->devices[i]->name, name); i++)
-		;
-	return i < host->count;
+	return host_find_name(&container_of(recover, struct serve, recover)->host, name);
 }
 
 static void recovered(struct recover *recover)

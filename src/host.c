@@ -250,15 +250,23 @@ static void hunted(struct orphan_hunt *hunt)
 	host_go_on(host);
 }
 
+struct hosted *host_find_name(const struct host *host, const char *name)
+{
+	for (unsigned i = 0; i < host->count; i++) {
+		if (!strcmp(host->devices[i]->name, name))
+			return host->devices[i];
+	}
+	return NULL;
+}
+
 struct hosted *host_find(const struct host *host, const char *text)
 {
+	struct hosted *named = host_find_name(host, text);
 	uint64_t number;
 	bool is_number = !parse_uint(text, &number);
 
-	for (unsigned i = 0; i < host->count; i++) {
-		if (!strcmp(host->devices[i]->name, text))
-			return host->devices[i];
-	}
+	if (named)
+		return named;
 	for (unsigned i = 0; i < host->count; i++) {
 		const struct device *device = &host->devices[i]->device;
 
