@@ -126,7 +126,9 @@ static int find_former(struct hosted *hosted)
 	if (!hosted->former || hosted->former->state == TABLE_WAITS)
 		return EXIT_DONE;
 	ublkd_error("expected a device that waits for a server, or none, got one that %s",
-		    hosted->former->state == TABLE_DAMAGED ? "cannot be known" : "has one");
+		    hosted->former->state == TABLE_DAMAGED ? "cannot be known" :
+		    hosted->former->state == TABLE_GOES	   ? "is being deleted" :
+							     "has one");
 	return EXIT_TAKEN;
 }
 

@@ -10,6 +10,7 @@
 #include "exit.h"
 #include "interfaces.h"
 #include "log.h"
+#include "recover.h"
 #include "use.h"
 #include "util/macros.h"
 #include "util/parse.h"
@@ -214,15 +215,76 @@ static json_t *details_json(const struct hosted *hosted, bool counted)
 			 "counters", counted ? counters_json(device) : json_null());
 }
 
+/* ---- devices that nobody serves ----------------------------------------------------- */
+
+/* Of the table, waiting for a server, and not to be served by this one. */
+static bool is_left(const struct manager *manager, const struct table_entry *entry)
+{
+	return entry->state == TABLE_WAITS && !host_find_name(manager->host, entry->name);
+}
+
+static void entry_path(const struct table_entry *entry, char path[32])
+{
+	snprintf(path, 32, "/dev/ublkb%u", (unsigned)entry->id);
+}
+
+static bool is_called(const struct table_entry *entry, const char *text)
+{
+	uint64_t number;
+	char path[32];
+
+	entry_path(entry, path);
+	return !strcmp(path, text) || (!parse_uint(text, &number) && number == entry->id);
+}
+
+static struct table_entry *find_left(const struct manager *manager, const char *text)
+{
+	const struct table *table = manager->host->table;
+	struct table_entry *entry = table ? table_find(table, text) : NULL;
+
+	if (entry && is_left(manager, entry))
+		return entry;
+	for (unsigned i = 0; table && i < table->count; i++) {
+		entry = &table->entries[i];
+		if (is_left(manager, entry) && is_called(entry, text))
+			return entry;
+	}
+	return NULL;
+}
+
+static json_t *left_json(const struct table_entry *entry)
+{
+	char path[32];
+
+	entry_path(entry, path);
+	return json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:n}", "name", entry->name, "path", path,
+			 "number", (json_int_t)entry->id, "state", "waiting", "size",
+			 (json_int_t)(entry->sectors << UBLK_SECTOR_SHIFT), "backend",
+			 entry->backend, "pid");
+}
+
+static json_t *left_details_json(const struct table_entry *entry)
+{
+	return json_pack("{s:o, s:o, s:I, s:I, s:n, s:n}", "device", left_json(entry), "config",
+			 entry->options ? json_incref(entry->options) : json_object(), "queues",
+			 (json_int_t)entry->queues, "depth", (json_int_t)entry->depth, "data",
+			 "counters");
+}
+
 /* ---- List, Show --------------------------------------------------------------------- */
 
 static void run_list(struct service_call *call)
 {
-	const struct host *host = manager_of(call)->host;
+	const struct manager *manager = manager_of(call);
+	const struct host *host = manager->host;
 	json_t *devices = json_array();
 
 	for (unsigned i = 0; i < host->count; i++)
 		json_array_append_new(devices, device_json(host->devices[i]));
+	for (unsigned i = 0; host->table && i < host->table->count; i++) {
+		if (is_left(manager, &host->table->entries[i]))
+			json_array_append_new(devices, left_json(&host->table->entries[i]));
+	}
 	service_reply(call, json_pack("{s:o}", "devices", devices));
 }
 
@@ -231,13 +293,17 @@ static const char *text_parameter(const struct service_call *call, const char *n
 	return json_string_value(json_object_get(call->parameters, name));
 }
 
-/* NULL: there is none, and the call was told so. */
-static struct hosted *device_parameter(struct service_call *call)
+/*
+ * NULL: the host has none that is called so. Then *left is one that waits, or NULL, and
+ * the call was told that there is none.
+ */
+static struct hosted *device_parameter(struct service_call *call, struct table_entry **left)
 {
 	const char *name = text_parameter(call, "device");
 	struct hosted *hosted = host_find(manager_of(call)->host, name);
 
-	if (!hosted)
+	*left = hosted ? NULL : find_left(manager_of(call), name);
+	if (!hosted && !*left)
 		not_found(call, name);
 	return hosted;
 }
@@ -264,9 +330,12 @@ static void run_again(struct job *job, const struct hosted *hosted)
 
 static void run_show(struct service_call *call)
 {
-	struct hosted *hosted = device_parameter(call);
+	struct table_entry *left;
+	struct hosted *hosted = device_parameter(call, &left);
 	struct job *job;
 
+	if (left)
+		service_reply(call, left_details_json(left));
 	if (!hosted)
 		return;
 	if (hosted->state != HOSTED_LIVE || hosted->device.stopping) {
@@ -506,6 +575,9 @@ static void wait_for_none(struct service_call *call)
 
 	if (status)
 		fail(call, (int)json_integer_value(status), log_says_why);
+	else if (find_left(manager_of(call), name))
+		fail(call, EXIT_BACKING, "it waits for a server that has it described, or is to be "
+		     "deleted");
 	else
 		not_found(call, name);
 }
@@ -557,6 +629,12 @@ static bool flag_parameter(const struct service_call *call, const char *name)
 	return json_is_true(json_object_get(call->parameters, name));
 }
 
+static json_t *deleted_json(const char *name, const char *holder, bool lingers)
+{
+	return json_pack("{s:s, s:o, s:b}", "name", name, "holder", text_or_null(holder), "lingers",
+			 lingers);
+}
+
 /* How it is taken down is its kind. */
 static void delete(struct service_call *call, struct hosted *hosted, enum job_kind kind, bool force,
 		   const char *holder)
@@ -580,18 +658,26 @@ static void delete(struct service_call *call, struct hosted *hosted, enum job_ki
 		device_stop_unused(&hosted->device);
 }
 
+static void delete_left(struct service_call *call, struct table_entry *entry);
+
 static void run_delete(struct service_call *call)
 {
-	struct hosted *hosted = device_parameter(call);
 	bool force = flag_parameter(call, "force"), later = flag_parameter(call, "when_unused");
 	char holder[HOLDER_SIZE] = "";
+	struct table_entry *left;
+	struct hosted *hosted;
 
-	if (!hosted)
-		return;
 	if (force && later) {
 		service_invalid(call, "when_unused");
 		return;
 	}
+	if (defer(call))
+		return;
+	hosted = device_parameter(call, &left);
+	if (left)
+		delete_left(call, left);
+	if (!hosted)
+		return;
 	if (hosted->state == HOSTED_STUCK) {
 		fail(call, EXIT_TIMEOUT, "the driver does not let go of it");
 		return;
@@ -624,14 +710,159 @@ void manager_in_use(struct manager *manager, struct hosted *hosted)
 	answer_jobs(manager, hosted, JOB_DELETE, answer_in_use);
 }
 
-/* ---- the end of a device ------------------------------------------------------------ */
+/* ---- Delete of what waits, Collect -------------------------------------------------- */
 
-static void answer_deleted(struct service_call *call, const char *name, const char *holder,
-			   bool lingers)
+/* Deletes one, or all that nothing describes one after another. */
+struct removal {
+	struct recover recover;
+	struct service_call *call;
+	struct log_listener listener;
+	bool force;
+	char holder[HOLDER_SIZE];
+	json_t *deleted, *kept; /* of Collect, else NULL */
+	unsigned next;
+};
+
+static void go_on(struct removal *removal);
+
+static struct removal *new_removal(struct service_call *call)
 {
-	service_reply(call, json_pack("{s:s, s:o, s:b}", "name", name, "holder",
-				      text_or_null(holder), "lingers", lingers));
+	struct removal *removal = manager_of(call)->host->stopped ? NULL :
+								    calloc(1, sizeof(*removal));
+
+	if (removal) {
+		removal->call = call;
+		removal->force = flag_parameter(call, "force");
+	} else {
+		fail(call, EXIT_RUNTIME, "the server is stopping, or has no memory");
+	}
+	return removal;
 }
+
+/* As far as it can be named; who has it open is the driver's to tell. */
+static bool is_used(struct removal *removal, const struct table_entry *entry)
+{
+	char path[32];
+
+	entry_path(entry, path);
+	removal->holder[0] = 0;
+	return find_holder(path, removal->holder) && !removal->force;
+}
+
+static void keep(struct removal *removal, const struct table_entry *entry, int status,
+		 const char *reason)
+{
+	json_array_append_new(removal->kept, json_pack("{s:s, s:i, s:s}", "name", entry->name,
+						       "status", status, "reason", reason));
+}
+
+static void answer_removed(struct removal *removal, const struct table_entry *entry)
+{
+	const char *text = removal->recover.open   ? "open by a program" :
+			   *removal->listener.text ? removal->listener.text :
+						     log_says_why;
+	int status = removal->recover.open     ? EXIT_TAKEN :
+		     removal->recover.given_up ? EXIT_TIMEOUT :
+						 EXIT_RUNTIME;
+	json_t *deleted = entry->state != TABLE_GONE ? NULL :
+			  deleted_json(entry->name, *removal->holder ? removal->holder : NULL,
+				       removal->recover.lingers);
+
+	if (deleted && removal->deleted)
+		json_array_append_new(removal->deleted, deleted);
+	else if (deleted)
+		service_reply(removal->call, deleted);
+	else if (removal->deleted)
+		keep(removal, entry, status, text);
+	else if (removal->recover.open)
+		in_use(removal->call, text);
+	else
+		fail(removal->call, status, text);
+}
+
+static void removed(struct recover *recover)
+{
+	struct removal *removal = container_of(recover, struct removal, recover);
+
+	log_stop_listening(&removal->listener);
+	answer_removed(removal, recover->entry);
+	if (removal->deleted)
+		go_on(removal);
+	/* The driver writes to it when it comes to it. */
+	else if (!recover->given_up)
+		free(removal);
+}
+
+static void removal_start(struct removal *removal, struct table_entry *entry)
+{
+	struct host *host = manager_of(removal->call)->host;
+
+	removal->listener = (struct log_listener){ .about = entry->name };
+	log_listen(&removal->listener);
+	removal->recover = (struct recover){ .table = host->table, .ctrl = host->ctrl,
+					     .gentle = !removal->force, .done = removed };
+	recover_delete(&removal->recover, entry);
+}
+
+static void delete_left(struct service_call *call, struct table_entry *entry)
+{
+	struct removal *removal;
+
+	if (flag_parameter(call, "when_unused")) {
+		fail(call, EXIT_USAGE, "when-unused: expected a device that is served, got one that "
+		     "waits for a server");
+		return;
+	}
+	removal = new_removal(call);
+	if (!removal)
+		return;
+	if (is_used(removal, entry)) {
+		in_use(call, removal->holder);
+		free(removal);
+		return;
+	}
+	removal_start(removal, entry);
+}
+
+/* A driver that does not answer is asked nothing more. */
+static void go_on(struct removal *removal)
+{
+	const struct manager *manager = manager_of(removal->call);
+	const struct table *table = manager->host->table;
+	bool given_up = removal->recover.given_up;
+
+	while (table && removal->next < table->count && !given_up) {
+		struct table_entry *entry = &table->entries[removal->next++];
+
+		if (!is_left(manager, entry) || entry->wanted)
+			continue;
+		if (!is_used(removal, entry)) {
+			removal_start(removal, entry);
+			return;
+		}
+		keep(removal, entry, EXIT_TAKEN, removal->holder);
+	}
+	service_reply(removal->call, json_pack("{s:o, s:o}", "deleted", removal->deleted, "kept",
+					       removal->kept));
+	if (!given_up)
+		free(removal);
+}
+
+static void run_collect(struct service_call *call)
+{
+	struct removal *removal;
+
+	if (defer(call))
+		return;
+	removal = new_removal(call);
+	if (!removal)
+		return;
+	removal->deleted = json_array();
+	removal->kept = json_array();
+	go_on(removal);
+}
+
+/* ---- the end of a device ------------------------------------------------------------ */
 
 /* It is gone, and the first error that was heard may be of a single request. */
 static void answer_lost(struct service_call *call, const struct hosted *hosted)
@@ -650,7 +881,8 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	const char *text = job->listener.text;
 
 	if ((job->kind == JOB_DELETE || job->kind == JOB_UNUSED) && !status)
-		answer_deleted(job->call, hosted->name, job->holder, hosted->device.lingers);
+		service_reply(job->call, deleted_json(hosted->name, job->holder,
+						      hosted->device.lingers));
 	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
 		answer_lost(job->call, hosted);
 	else if (job->kind == JOB_SHOW)
@@ -837,6 +1069,7 @@ static const struct method {
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
 	{ OURS "Wait", run_wait, { { "device", JSON_STRING, true } } },
+	{ OURS "Collect", run_collect, { { "force", JSON_TRUE, false } } },
 };
 
 static const struct parameter *find_parameter(const struct method *method, const char *name)

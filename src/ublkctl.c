@@ -35,7 +35,7 @@ static const struct ublkd_option ctl_options[] = {
 	  .max = 86400, .preset = "120", .arg = "SECONDS",
 	  .help = "how long to wait for each answer" },
 	{ .name = "force", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(force),
-	  .help = "del: delete also what is in use" },
+	  .help = "del, gc: delete also what is in use" },
 	{ .name = "when-unused", .type = UBLKD_OPT_BOOL, .flag = true,
 	  .offset = FIELD(when_unused), .help = "del: wait until nobody uses it, then delete it" },
 	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(help),
@@ -62,14 +62,20 @@ static const char *text_of(const json_t *object, const char *name)
 	return text ? text : "-";
 }
 
+/* That the server gives to a failure. */
+static int failed_status(const json_t *failure)
+{
+	json_int_t status = json_integer_value(json_object_get(failure, "status"));
+
+	return status > EXIT_DONE && status <= EXIT_TIMEOUT ? (int)status : EXIT_RUNTIME;
+}
+
 /* Of an error that the server's answer is. */
 static int report(const char *error, const json_t *parameters)
 {
-	json_int_t status = json_integer_value(json_object_get(parameters, "status"));
-
 	if (!strcmp(error, "io.ublkd.Failed")) {
 		ublkd_error("%s", text_of(parameters, "message"));
-		return status > EXIT_DONE && status <= EXIT_TIMEOUT ? (int)status : EXIT_RUNTIME;
+		return failed_status(parameters);
 	}
 	if (!strcmp(error, "io.ublkd.NotFound")) {
 		ublkd_error("expected a device's name, number or path, got '%s'",
@@ -120,9 +126,9 @@ static int print_json(const json_t *answer)
 	return EXIT_DONE;
 }
 
-/* Asks and prints, as JSON or by the function. */
-static int ask(struct ctl *ctl, const char *method, json_t *parameters,
-	       void (*print)(const json_t *answer))
+/* Asks and prints, as JSON or by the function. more: looks at the answer; NULL: nothing does. */
+static int ask_for(struct ctl *ctl, const char *method, json_t *parameters,
+		   void (*print)(const json_t *answer), int (*more)(const json_t *answer))
 {
 	int status = EXIT_DONE;
 	json_t *answer = call(ctl, method, parameters, &status);
@@ -131,8 +137,16 @@ static int ask(struct ctl *ctl, const char *method, json_t *parameters,
 		status = print_json(answer);
 	else if (answer)
 		print(answer);
+	if (answer && more && !status)
+		status = more(answer);
 	json_decref(answer);
 	return status;
+}
+
+static int ask(struct ctl *ctl, const char *method, json_t *parameters,
+	       void (*print)(const json_t *answer))
+{
+	return ask_for(ctl, method, parameters, print, NULL);
 }
 
 /* ---- add ---------------------------------------------------------------------------- */
@@ -236,7 +250,7 @@ static int run_add(struct ctl *ctl)
 	return ask(ctl, "io.ublkd.Add", parameters, print_path);
 }
 
-/* ---- del, wait, list, show, features -------------------------------------------------------- */
+/* ---- del, wait, gc, list, show, features ------------------------------------------------ */
 
 static void print_users(const json_t *answer)
 {
@@ -284,6 +298,34 @@ static int run_del(struct ctl *ctl)
 static int run_wait(struct ctl *ctl)
 {
 	return ask_each(ctl, "io.ublkd.Wait", json_object(), print_path);
+}
+
+static void print_collected(const json_t *answer)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "deleted"), i, one) {
+		printf("%s\n", text_of(one, "name"));
+		print_users(one);
+	}
+	json_array_foreach(json_object_get(answer, "kept"), i, one)
+		ublkd_error("'%s' is left: %s", text_of(one, "name"), text_of(one, "reason"));
+}
+
+/* That of the first that is left, though it ought to go. */
+static int kept_status(const json_t *answer)
+{
+	const json_t *kept = json_array_get(json_object_get(answer, "kept"), 0);
+
+	return kept ? failed_status(kept) : EXIT_DONE;
+}
+
+static int run_gc(struct ctl *ctl)
+{
+	json_t *force = ctl->config.force ? json_pack("{s:b}", "force", true) : NULL;
+
+	return ask_for(ctl, "io.ublkd.Collect", force, print_collected, kept_status);
 }
 
 static const char *size_of(const json_t *device, char text[SIZE_TEXT_MAX])
@@ -375,6 +417,8 @@ static const struct ctl_command {
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
 	{ "wait", "DEVICE…", "Wait until devices are usable, and print their paths.", 1, INT32_MAX,
 	  run_wait },
+	{ "gc", "", "Delete devices that wait for a server and that nothing describes.", 0, 0,
+	  run_gc },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 
@@ -413,7 +457,7 @@ static int read_words(struct ctl *ctl, int argc, char **argv)
 static const char *wrong_option(const struct ctl *ctl, const struct ctl_command *command)
 {
 	return ctl->config.name && command->run != run_add ? "name" :
-	       ctl->config.force && command->run != run_del ? "force" :
+	       ctl->config.force && command->run != run_del && command->run != run_gc ? "force" :
 	       ctl->config.when_unused && command->run != run_del ? "when-unused" :
 								    NULL;
 }

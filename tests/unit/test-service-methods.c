@@ -265,6 +265,38 @@ static void what_the_last_server_had_is_known_first(void **state)
 	json_decref(entry.options);
 }
 
+/* Not what is served, what is gone, and what the host is about to start. */
+static void what_the_last_server_left_is_listed(void **state)
+{
+	struct table_entry entries[] = {
+		{ .name = "left", .id = 3, .backend = "mem", .sectors = 2048, .queues = 1, .depth = 8 },
+		{ .name = "served", .backend = "null", .state = TABLE_SERVED },
+		{ .name = "goes", .backend = "null", .state = TABLE_GOES },
+		{ .name = "added", .backend = "null", .options = json_pack("{s:s}", "size", "1M") },
+	};
+	struct table table = { .entries = entries, .count = ARRAY_SIZE(entries) };
+
+	(void)state;
+	host.table = &table;
+	manager_take_over(&manager, &table);
+#define LEFT "{\"name\":\"left\",\"path\":\"/dev/ublkb3\",\"number\":3,\"state\":\"waiting\"," \
+	     "\"size\":1048576,\"backend\":\"mem\",\"pid\":null}"
+	assert_contains(answer_to("{\"method\":\"io.ublkd.List\"}"), "," LEFT "]}}");
+	assert_string_equal(answer_to("{\"method\":\"io.ublkd.Show\",\"parameters\":"
+				      "{\"device\":\"3\"}}"),
+			    "{\"parameters\":{\"device\":" LEFT ",\"config\":{},\"queues\":1,"
+			    "\"depth\":8,\"data\":null,\"counters\":null}}");
+	assert_contains(answer_to(WAIT("left")), "\"status\":3,\"message\":\"it waits for a server");
+	assert_contains(answer_to("{\"method\":\"io.ublkd.Delete\",\"parameters\":"
+				  "{\"device\":\"/dev/ublkb3\",\"when_unused\":true}}"),
+			"expected a device that is served");
+	/* One that is described is none for Collect. */
+	entries[0].wanted = true;
+	assert_string_equal(answer_to("{\"method\":\"io.ublkd.Collect\"}"),
+			    "{\"parameters\":{\"deleted\":[],\"kept\":[]}}");
+	json_decref(entries[3].options);
+}
+
 static void a_stop_answers_those_who_wait(void **state)
 {
 	char text[256];
@@ -322,7 +354,7 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			 (int)strcspn(at, "("), at);
 		assert_string_equal(answer_to(line), INVALID("no"));
 	}
-	assert_int_equal(methods, 7);
+	assert_int_equal(methods, 8);
 	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
 			"interface io.ublkd\\n");
@@ -343,6 +375,7 @@ int main(void)
 		TEST(a_device_is_waited_for),
 		TEST(a_failure_is_kept_for_who_waits_later),
 		TEST(what_the_last_server_had_is_known_first),
+		TEST(what_the_last_server_left_is_listed),
 		TEST(a_stop_answers_those_who_wait),
 		TEST(what_was_added_to_the_last_server_is_added_again),
 		TEST(the_interface_has_every_method_and_no_other),

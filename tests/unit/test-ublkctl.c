@@ -83,8 +83,8 @@ static pid_t serve(const char *path, const char *const *answers)
 	_exit(0);
 }
 
-/* The status of "del x" where the server's answer is this. */
-static int status_for(const char *answer)
+/* The status of a command where the server's answer is this. */
+static int status_of(const char *command, const char *argument, const char *answer)
 {
 	const char *path = scratch_path("socket");
 	pid_t pid = serve(path, (const char *const[]){ answer, NULL });
@@ -92,9 +92,14 @@ static int status_for(const char *answer)
 	int status;
 
 	snprintf(option, sizeof(option), "--socket=%s", path);
-	status = CTL(option, "del", "x");
+	status = CTL(option, command, argument);
 	waitpid(pid, NULL, 0);
 	return status;
+}
+
+static int status_for(const char *answer)
+{
+	return status_of("del", "x", answer);
 }
 
 static void an_answer_decides_the_exit_status(void **state)
@@ -124,6 +129,15 @@ static void an_answer_decides_the_exit_status(void **state)
 	assert_int_equal(status_for("[]"), EXIT_RUNTIME);
 	assert_int_equal(status_for("nonsense"), EXIT_RUNTIME);
 	assert_int_equal(status_for("{\"error\":7}"), EXIT_RUNTIME);
+}
+
+static void what_is_left_decides_too(void **state)
+{
+	(void)state;
+	assert_int_equal(status_of("gc", NULL, "{\"parameters\":{\"deleted\":[],\"kept\":[]}}"), EXIT_DONE);
+	assert_int_equal(status_of("gc", NULL, "{\"parameters\":{\"deleted\":[],\"kept\":[{\"name\":\"x\","
+				   "\"status\":5,\"reason\":\"mounted at /m\"}]}}"), EXIT_TAKEN);
+	assert_string_equal(said, "ublkctl: 'x' is left: mounted at /m\n");
 }
 
 static void assert_value(json_t *known, const char *layers, const char *name, const char *given,
@@ -172,6 +186,7 @@ int main(void)
 		cmocka_unit_test(the_command_line_is_checked),
 		cmocka_unit_test_setup_teardown(an_answer_decides_the_exit_status, scratch_make,
 						scratch_remove),
+		cmocka_unit_test_setup_teardown(what_is_left_decides_too, scratch_make, scratch_remove),
 		cmocka_unit_test(paths_are_made_absolute),
 		cmocka_unit_test(the_manual_has_every_option_and_command),
 	};
