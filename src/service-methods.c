@@ -47,13 +47,13 @@ static struct manager *manager_of(const struct service_call *call)
 	return container_of(call->service, struct manager, service);
 }
 
-static void fail(struct service_call *call, int status, const char *message)
+void service_failed(struct service_call *call, int status, const char *message)
 {
 	service_error(call, OURS "Failed",
 		      json_pack("{s:i, s:s}", "status", status, "message", message));
 }
 
-static void not_found(struct service_call *call, const char *device)
+void service_not_found(struct service_call *call, const char *device)
 {
 	service_error(call, OURS "NotFound", json_pack("{s:s}", "device", device));
 }
@@ -67,7 +67,7 @@ static struct job *new_job(struct service_call *call, enum job_kind kind)
 	if (job)
 		*job = (struct job){ .call = call, .kind = kind };
 	else
-		fail(call, EXIT_RUNTIME, "no memory");
+		service_failed(call, EXIT_RUNTIME, "no memory");
 	return job;
 }
 
@@ -304,7 +304,7 @@ static struct hosted *device_parameter(struct service_call *call, struct table_e
 
 	*left = hosted ? NULL : find_left(manager_of(call), name);
 	if (!hosted && !*left)
-		not_found(call, name);
+		service_not_found(call, name);
 	return hosted;
 }
 
@@ -496,7 +496,7 @@ void manager_take_over(struct manager *manager, const struct table *table)
 }
 
 /* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
-static const char *wrong_in_add(const struct service_call *call)
+const char *service_wrong_in_add(const struct service_call *call)
 {
 	const char *name = text_parameter(call, "name"), *key;
 	json_t *value;
@@ -513,7 +513,7 @@ static const char *wrong_in_add(const struct service_call *call)
 static void run_add(struct service_call *call)
 {
 	struct host *host = manager_of(call)->host;
-	const char *name = text_parameter(call, "name"), *wrong = wrong_in_add(call);
+	const char *name = text_parameter(call, "name"), *wrong = service_wrong_in_add(call);
 	struct added *added;
 	struct job *job;
 	int status;
@@ -523,11 +523,11 @@ static void run_add(struct service_call *call)
 		return;
 	}
 	if (host->stopped) {
-		fail(call, EXIT_RUNTIME, "the server is stopping");
+		service_failed(call, EXIT_RUNTIME, "the server is stopping");
 		return;
 	}
 	if (name && host_find(host, name)) {
-		fail(call, EXIT_TAKEN, "name: expected another than that of a device that is served");
+		service_failed(call, EXIT_TAKEN, "name: expected another than that of a device that is served");
 		return;
 	}
 	job = new_job(call, JOB_ADD);
@@ -537,7 +537,7 @@ static void run_add(struct service_call *call)
 							  text_parameter(call, "backend")));
 	status = added ? add(job, added) : EXIT_RUNTIME;
 	if (status) {
-		fail(call, status, job->listener.text[0] ? job->listener.text : "no memory");
+		service_failed(call, status, job->listener.text[0] ? job->listener.text : "no memory");
 		end(job);
 		if (added)
 			free_added(added);
@@ -574,12 +574,12 @@ static void wait_for_none(struct service_call *call)
 	json_t *status = json_object_get(manager_of(call)->failed, name);
 
 	if (status)
-		fail(call, (int)json_integer_value(status), log_says_why);
+		service_failed(call, (int)json_integer_value(status), log_says_why);
 	else if (find_left(manager_of(call), name))
-		fail(call, EXIT_BACKING, "it waits for a server that has it described, or is to be "
+		service_failed(call, EXIT_BACKING, "it waits for a server that has it described, or is to be "
 		     "deleted");
 	else
-		not_found(call, name);
+		service_not_found(call, name);
 }
 
 static void run_wait(struct service_call *call)
@@ -597,7 +597,7 @@ static void run_wait(struct service_call *call)
 		return;
 	}
 	if (hosted->state == HOSTED_STUCK) {
-		fail(call, EXIT_TIMEOUT, log_says_why);
+		service_failed(call, EXIT_TIMEOUT, log_says_why);
 		return;
 	}
 	job = new_job(call, JOB_WAIT);
@@ -646,7 +646,7 @@ static void delete(struct service_call *call, struct hosted *hosted, enum job_ki
 	job->holder = *holder ? strdup(holder) : NULL;
 	listen_to(job, hosted->name);
 	if (kind == JOB_UNUSED && device_stop_when_unused(&hosted->device)) {
-		fail(call, EXIT_RUNTIME, job->listener.text);
+		service_failed(call, EXIT_RUNTIME, job->listener.text);
 		end(job);
 		return;
 	}
@@ -679,11 +679,11 @@ static void run_delete(struct service_call *call)
 	if (!hosted)
 		return;
 	if (hosted->state == HOSTED_STUCK) {
-		fail(call, EXIT_TIMEOUT, "the driver does not let go of it");
+		service_failed(call, EXIT_TIMEOUT, "the driver does not let go of it");
 		return;
 	}
 	if (hosted->state == HOSTED_WAITS || hosted->state == HOSTED_STARTS) {
-		fail(call, EXIT_RUNTIME, "it is not usable yet");
+		service_failed(call, EXIT_RUNTIME, "it is not usable yet");
 		return;
 	}
 	if (hosted->state == HOSTED_LIVE && !later &&
@@ -734,7 +734,7 @@ static struct removal *new_removal(struct service_call *call)
 		removal->call = call;
 		removal->force = flag_parameter(call, "force");
 	} else {
-		fail(call, EXIT_RUNTIME, "the server is stopping, or has no memory");
+		service_failed(call, EXIT_RUNTIME, "the server is stopping, or has no memory");
 	}
 	return removal;
 }
@@ -809,7 +809,7 @@ static void delete_left(struct service_call *call, struct table_entry *entry)
 	struct removal *removal;
 
 	if (flag_parameter(call, "when_unused")) {
-		fail(call, EXIT_USAGE, "when-unused: expected a device that is served, got one that "
+		service_failed(call, EXIT_USAGE, "when-unused: expected a device that is served, got one that "
 		     "waits for a server");
 		return;
 	}
@@ -872,7 +872,7 @@ static void answer_lost(struct service_call *call, const struct hosted *hosted)
 	snprintf(text, sizeof(text), "'%s' is deleted, but what was cached for it could not be written "
 		 "back, and is lost%s", hosted->name,
 		 hosted->device.lingers ? "; its number is free when its last user is gone" : "");
-	fail(call, hosted->status, text);
+	service_failed(call, hosted->status, text);
 }
 
 static void answer_ended(struct job *job, const struct hosted *hosted)
@@ -886,9 +886,9 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
 		answer_lost(job->call, hosted);
 	else if (job->kind == JOB_SHOW)
-		not_found(job->call, text_parameter(job->call, "device"));
+		service_not_found(job->call, text_parameter(job->call, "device"));
 	else
-		fail(job->call, status ? status : EXIT_RUNTIME,
+		service_failed(job->call, status ? status : EXIT_RUNTIME,
 		     *text  ? text :
 		     status ? log_says_why : "it was stopped before it was usable");
 }
@@ -968,10 +968,10 @@ static void features_answered(struct features_query *query, int result)
 
 	job->call = NULL;
 	if (call && features_unknown(result))
-		fail(call, EXIT_KERNEL, "this kernel's ublk driver cannot say what it offers; "
+		service_failed(call, EXIT_KERNEL, "this kernel's ublk driver cannot say what it offers; "
 		     "expected Linux 6.5 or later");
 	else if (call && result)
-		fail(call, result == -ETIMEDOUT ? EXIT_TIMEOUT : EXIT_KERNEL, strerror(-result));
+		service_failed(call, result == -ETIMEDOUT ? EXIT_TIMEOUT : EXIT_KERNEL, strerror(-result));
 	else if (call)
 		service_reply(call, features_json(query->flags));
 	/* The driver writes to it when it comes to it. */
@@ -984,7 +984,7 @@ static void run_features(struct service_call *call)
 	struct features_job *job = calloc(1, sizeof(*job));
 
 	if (!job) {
-		fail(call, EXIT_RUNTIME, "no memory");
+		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
 	job->call = call;
