@@ -29,7 +29,7 @@ struct autoclear {
 	ev_io on_event;
 	ev_timer tick;
 	unsigned opens;   /* by programs, now */
-	bool used;        /* it was opened since the watch began */
+	bool used;        /* it was opened since the watch began; or, the caller's: that is all the same */
 	bool quiet;       /* unused at the last tick */
 	bool probing;
 	bool paused, used_before; /* used, when it was paused */

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "util/macros.h"
 
+#define AWAIT_PAUSE_NS 50000000 /* 50 ms */
 /* Of an answer, so that a server gone mad does not take all our memory. */
 #define MOST_INPUT (64u << 20)
 
@@ -24,7 +25,19 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-int client_open(struct connection *connection, const char *path, double timeout)
+static int reach(int fd, const struct sockaddr_un *address, double deadline)
+{
+	while (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address))) {
+		int ret = -errno;
+
+		if (fd < 0 || (ret != -ENOENT && ret != -ECONNREFUSED) || now() >= deadline)
+			return ret;
+		nanosleep(&(struct timespec){ .tv_nsec = AWAIT_PAUSE_NS }, NULL);
+	}
+	return 0;
+}
+
+int client_open(struct connection *connection, const char *path, double timeout, bool await)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -37,8 +50,8 @@ int client_open(struct connection *connection, const char *path, double timeout)
 		return -ENAMETOOLONG;
 	}
 	strcpy(address.sun_path, path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-		ret = -errno;
+	ret = reach(fd, &address, await ? now() + timeout : 0);
+	if (ret) {
 		ublkd_error("cannot reach a server at '%s': %s%s", path, strerror(-ret),
 			    ret == -ENOENT || ret == -ECONNREFUSED ?
 				    ": 'ublkd serve --socket' makes one" : "");

@@ -7,6 +7,7 @@
 #define CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct connection {
@@ -16,8 +17,8 @@ struct connection {
 	size_t used, size;
 };
 
-/* -errno after an error text. */
-int client_open(struct connection *connection, const char *path, double timeout);
+/* await: a server that is not there yet, too. -errno after an error text. */
+int client_open(struct connection *connection, const char *path, double timeout, bool await);
 void client_close(struct connection *connection);
 
 /*

@@ -370,6 +370,7 @@ static void recovered(struct recover *recover)
 		workers_take_over(serve);
 	else if (!serve->only.name)
 		manager_take_over(&serve->manager, &serve->table);
+	manager_knows(&serve->manager);
 	host_start(&serve->host);
 	log_switch(before);
 }

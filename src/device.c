@@ -19,16 +19,22 @@
 #define START_DEADLINE 60
 /* Stopping writes dirty data back, which takes as long as it takes. */
 #define STOP_REMINDER 30
+/* A stop that is forced gives up what is not written back by then. */
+#define FORCED_DEADLINE 30
 #define PROBE_DEADLINE 10
 #define QUEUE_END_DEADLINE 30
 /* Deleting waits for the last user of the disk, who may stay for days. */
 #define DELETE_PATIENCE 5
+#define FORCED_PATIENCE 1 /* where it is likely */
 /* A dead server's file of the device may be closed after the device waits. */
 #define RECOVERY_TRIES 100
 #define RECOVERY_PAUSE 0.1
 /* Between two rounds in which the driver gives back what it has, and for all of them. */
 #define LEAVE_PAUSE 0.02
 #define LEAVE_DEADLINE 10
+/* Whoever looks at each device that comes or changes, such as udev, has it open so long. */
+#define LOOK_PATIENCE 2
+#define LOOK_PAUSE 0.1
 
 static void teardown(struct device *device);
 
@@ -171,9 +177,11 @@ static void delete_late(struct ctrl_command *command)
 		return;
 	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
 		   "free again when its last user is gone",
-		   device->draining ? "what was left failed" : "its data written back");
+		   device->draining || device->lost ? "what was left failed" :
+						      "its data written back");
 	ctrl_abandon(command);
 	leave_table(device);
+	device->lingers = true;
 	gone(device);
 }
 
@@ -183,7 +191,8 @@ static void delete(struct device *device)
 	if (device->shape.char_fd >= 0)
 		close(device->shape.char_fd);
 	device->shape.char_fd = -1;
-	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0, DELETE_PATIENCE, deleted);
+	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0,
+	      device->forced ? FORCED_PATIENCE : DELETE_PATIENCE, deleted);
 	device->command.late = delete_late;
 }
 
@@ -228,26 +237,36 @@ static void write_back_late(struct ev_loop *loop, ev_timer *timer, int events)
 	log_switch(before);
 }
 
+static void stop(struct device *device, bool drain);
+
 static void wrote_back(struct helper *helper, int status)
 {
 	struct device *device = container_of(helper, struct device, write_back);
 
 	ev_timer_stop(device->loop, &device->timer);
-	if (status && !device->draining)
-		ublkd_error("what was cached for '%s' could not be written back",
-			    device->node.path);
+	if (status && !device->draining) {
+		ublkd_error("what was cached for '%s' could not be written back%s",
+			    device->node.path, device->forced ? ", and is lost" : "");
+		device->lost = device->forced;
+		if (device->lost && !device->status)
+			device->status = EXIT_RUNTIME;
+	}
 	device->writing = false;
 	device->written = true;
+	/* What it waits for would keep the stop, too. */
+	if (status < 0 && device->forced)
+		stop(device, true);
 	teardown(device);
 }
 
 /*
- * Where I/O waits for the next server, a stop begins by failing all that comes. A
- * queue that nobody serves would not write anything.
+ * Where I/O waits for the next server, a stop begins by failing all that comes; else it
+ * writes back by itself, for as long as that takes. A queue that nobody serves would not
+ * write anything.
  */
 static bool must_write_back(const struct device *device)
 {
-	return features_keep_io(device->info.flags) && device->node.path[0] &&
+	return (features_keep_io(device->info.flags) || device->forced) && device->node.path[0] &&
 	       !device->written && !device->draining && !device->broken;
 }
 
@@ -258,8 +277,10 @@ static void write_back(struct device *device)
 	ev_timer_init(&device->timer, write_back_late, STOP_REMINDER, STOP_REMINDER);
 	ev_timer_start(device->loop, &device->timer);
 	if (helper_start(&device->write_back, device->loop,
-			 (const char *const[]){ HELPER_WRITE_BACK, device->node.path, NULL }, 0))
-		wrote_back(&device->write_back, -1);
+			 (const char *const[]){ device->forced ? HELPER_RELEASE : HELPER_WRITE_BACK,
+						device->node.path, NULL },
+			 device->forced ? FORCED_DEADLINE : 0))
+		wrote_back(&device->write_back, EXIT_RUNTIME);
 }
 
 /* ---- leaving ------------------------------------------------------------------- */
@@ -429,6 +450,7 @@ static void stop(struct device *device, bool drain)
 	if (device->stopping)
 		return;
 	device->stopping = true;
+	ev_timer_stop(device->loop, &device->timer);
 	if (device->starting)
 		node_abandon(&device->node);
 	if (device->watching)
@@ -446,6 +468,12 @@ void device_stop(struct device *device, bool drain)
 
 	stop(device, drain);
 	log_switch(before);
+}
+
+void device_stop_used(struct device *device)
+{
+	device->forced = true;
+	device_stop(device, false);
 }
 
 void device_leave(struct device *device)
@@ -643,10 +671,31 @@ static int make_queues(struct device *device)
 }
 /* ---- the last user ------------------------------------------------------------- */
 
+static void try_to_stop(struct device *device);
+
+static void try_to_stop_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, timer);
+	const char *before = log_switch(about(device));
+
+	(void)loop;
+	(void)events;
+	/* The answer to the autoclear's question is ours too. */
+	if (!device->stop_command.pending)
+		try_to_stop(device);
+	log_switch(before);
+}
+
 static void in_use(struct device *device)
 {
-	if (!device->wanted_gone)
+	if (!device->wanted_gone || ev_is_active(&device->timer))
 		return;
+	if (device->info.flags & UBLK_F_SAFE_STOP_DEV &&
+	    ev_now(device->loop) < device->wanted_until) {
+		ev_timer_init(&device->timer, try_to_stop_again, LOOK_PAUSE, 0);
+		ev_timer_start(device->loop, &device->timer);
+		return;
+	}
 	device->wanted_gone = false;
 	device->on_in_use(device);
 }
@@ -712,6 +761,7 @@ static void stop_unused(struct device *device)
 	if (device->stopping || device->wanted_gone)
 		return;
 	device->wanted_gone = true;
+	device->wanted_until = ev_now(device->loop) + LOOK_PATIENCE;
 	/* The answer to the autoclear's question is ours too; a resize calls again. */
 	if (device->stop_command.pending || device->resize.busy)
 		return;
@@ -726,6 +776,41 @@ static void stop_unused(struct device *device)
 					PROBE_DEADLINE);
 	if (!device->probing)
 		in_use(device);
+}
+
+static int watch_use(struct device *device)
+{
+	int ret;
+
+	if (device->watching)
+		return 0;
+	device->autoclear = (struct autoclear){
+		.loop = device->loop,
+		.node = device->node.path,
+		.unused = device_unused,
+	};
+	ret = autoclear_start(&device->autoclear);
+	device->watching = !ret;
+	return ret;
+}
+
+int device_stop_when_unused(struct device *device)
+{
+	const char *before = log_switch(about(device));
+	int ret = device->stopping ? 0 : watch_use(device);
+
+	/* Nor need it have been used. */
+	device->autoclear.used = true;
+	log_switch(before);
+	return ret;
+}
+
+void device_stay(struct device *device)
+{
+	if (!device->watching || device->config->autoclear)
+		return;
+	autoclear_stop(&device->autoclear);
+	device->watching = false;
 }
 
 void device_stop_unused(struct device *device)
@@ -786,17 +871,9 @@ static void node_ready(struct node *node, int error)
 		return;
 	}
 	device->live = true;
-	if (device->config->autoclear) {
-		device->autoclear = (struct autoclear){
-			.loop = device->loop,
-			.node = device->node.path,
-			.unused = device_unused,
-		};
-		if (autoclear_start(&device->autoclear)) {
-			fail(device, EXIT_RUNTIME);
-			return;
-		}
-		device->watching = true;
+	if (device->config->autoclear && watch_use(device)) {
+		fail(device, EXIT_RUNTIME);
+		return;
 	}
 	device->on_live(device);
 }

@@ -48,7 +48,7 @@ struct device {
 	void (*on_resized)(struct device *device); /* see device_resize() */
 	void *owner;
 
-	/* device.c's from here on; others may read id and node.path. */
+	/* device.c's from here on; others may read id, node.path, lingers and lost. */
 	char about[32];                   /* what its messages begin with if it has no name */
 	struct ctrl_command command;      /* the life's commands, one at a time */
 	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
@@ -67,8 +67,8 @@ struct device {
 	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
 	struct helper write_back;         /* while writing is set */
-	ev_timer timer;                   /* until the next try to begin recovery, or to leave; while
-					     writing, reminds */
+	ev_timer timer;                   /* until the next try to begin recovery, to leave, or to stop
+					     what is unused; while writing, reminds */
 	unsigned tries;                   /* to begin recovery */
 	struct autoclear autoclear;       /* while watching is set */
 	ev_timer queue_timer;             /* bounds the end of the queues */
@@ -79,10 +79,14 @@ struct device {
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
 	struct resize resize;
+	ev_tstamp wanted_until;           /* a program may have it open */
 	bool taken;                       /* former is ours; to delete only once added is set */
 	bool holds;                       /* went from us as it is: reactors have requests of it */
 	bool entered;                     /* is in the table */
 	bool writing, written;            /* what is cached, before the stop */
+	bool forced;                      /* by device_stop_used() */
+	bool lost;                        /* forced: what could not be written back */
+	bool lingers;                     /* gone, but its number is its last user's still */
 	bool leaving;                     /* instead of being stopped */
 	ev_tstamp leave_until;            /* when what is not done by then is left as it is */
 	bool broken;                      /* a queue's error was logged */
@@ -101,6 +105,12 @@ void device_stop(struct device *device, bool drain);
  * driver offers. An exit status after an error text.
  */
 int device_compare(struct device *device);
+/*
+ * The same, of a device that may be in use: swap is taken off it, and what is cached for it
+ * is written back first, which is given up after a while. That not all was written back is
+ * an error then, and the status that of a failure.
+ */
+void device_stop_used(struct device *device);
 /* It is in a table and has a disk, so that it can wait for another server. */
 bool device_can_stay(const struct device *device);
 /*
@@ -111,8 +121,8 @@ bool device_can_stay(const struct device *device);
 void device_leave(struct device *device);
 /*
  * Takes the device down if nobody uses it, else on_in_use follows. Where the
- * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open uses it; else
- * only who has claimed it does, such as a file system.
+ * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open for longer than a
+ * moment uses it; else only who has claimed it does, such as a file system.
  */
 void device_stop_unused(struct device *device);
 /*
@@ -127,6 +137,13 @@ int device_find_size(struct device *device, uint64_t *size, bool shrink);
  * device; of others the cause was logged. EXIT_TIMEOUT: the driver may do it yet.
  */
 void device_resize(struct device *device, uint64_t size);
+/*
+ * Takes a live device down as soon as nobody uses it any more, as config.autoclear does,
+ * and whether it was used before or not. -errno after an error text.
+ */
+int device_stop_when_unused(struct device *device);
+/* Takes that back; as long as it did not come about. */
+void device_stay(struct device *device);
 /* on_counted follows: the stats_copy of all queues is fresh. */
 void device_count(struct device *device);
 /* Logs the counters of every queue. */

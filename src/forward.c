@@ -8,12 +8,17 @@
 
 #include "util/macros.h"
 
-static void end(struct forward *forward, json_t *answer)
+void forward_abandon(struct forward *forward)
 {
 	ev_io_stop(forward->loop, &forward->readable);
 	ev_timer_stop(forward->loop, &forward->timer);
 	close(forward->fd);
 	free(forward->input);
+}
+
+static void end(struct forward *forward, json_t *answer)
+{
+	forward_abandon(forward);
 	forward->done(forward, answer);
 	json_decref(answer);
 }

@@ -27,5 +27,7 @@ struct forward {
  */
 int forward_start(struct forward *forward, struct ev_loop *loop, int fd, const char *method,
 		  json_t *parameters, double patience);
+/* done() is not called. */
+void forward_abandon(struct forward *forward);
 
 #endif

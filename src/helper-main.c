@@ -5,10 +5,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/swap.h>
 #include <time.h>
 
 #include "ctrl.h"
@@ -75,29 +77,74 @@ static int write_back(int fd)
 	return fsync(fd) ? -errno : ret;
 }
 
+static int write_name_back(const char *name)
+{
+	_cleanup_fd_ int fd = -1;
+	char path[300];
+
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : write_back(fd);
+}
+
+/*
+ * What stands on the device of this folder in sysfs, the topmost first, and swap: once the
+ * node is gone, nobody could take it off any more.
+ */
+static int release(const char *folder, const char *name)
+{
+	char path[PATH_MAX];
+	struct dirent *entry;
+	int ret = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/holders", folder);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		int last;
+
+		if (entry->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/holders/%s", folder,
+							entry->d_name) >= (int)sizeof(path))
+			continue;
+		last = release(path, entry->d_name);
+		if (!last)
+			last = write_name_back(entry->d_name);
+		ret = ret ? ret : last;
+	}
+	if (dir)
+		closedir(dir);
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	if (!swapoff(path))
+		ublkd_note("swap is taken off '%s'", path);
+	return ret;
+}
+
 /* The partitions have caches of their own. */
-static int write_all_back(int fd, const char *node)
+static int write_all_back(int fd, const char *node, bool released)
 {
 	const char *disk = node + strlen("/dev/");
-	char path[64], partition[300];
+	char path[64], part[320];
 	struct dirent *entry;
+	int ret = 0, last;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/sys/block/%s", disk);
 	dir = opendir(path);
 	while (dir && (entry = readdir(dir))) {
-		_cleanup_fd_ int part_fd = -1;
-
-		snprintf(partition, sizeof(partition), "/dev/%s", entry->d_name);
 		if (strncmp(entry->d_name, disk, strlen(disk)))
 			continue;
-		part_fd = open(partition, O_RDONLY | O_CLOEXEC);
-		if (part_fd >= 0)
-			write_back(part_fd);
+		snprintf(part, sizeof(part), "%s/%s", path, entry->d_name);
+		last = released ? release(part, entry->d_name) : 0;
+		ret = ret ? ret : last;
+		last = write_name_back(entry->d_name);
+		ret = ret ? ret : last;
 	}
 	if (dir)
 		closedir(dir);
-	return write_back(fd);
+	last = released ? release(path, disk) : 0;
+	ret = ret ? ret : last;
+	last = write_back(fd);
+	return ret ? ret : last;
 }
 
 static int control(char **args)
@@ -124,7 +171,9 @@ static int on_node(const char *verb, const char *node)
 	else if (!strcmp(verb, HELPER_DROP))
 		ret = drop_partitions(fd);
 	else if (!strcmp(verb, HELPER_WRITE_BACK))
-		ret = write_all_back(fd, node);
+		ret = write_all_back(fd, node, false);
+	else if (!strcmp(verb, HELPER_RELEASE))
+		ret = write_all_back(fd, node, true);
 	else if (!probe)
 		return EXIT_USAGE;
 	if (ret)
@@ -146,7 +195,7 @@ static int shrink(const char *node, const char *id, const char *sectors)
 		return EINVAL;
 	if (fd < 0)
 		return errno;
-	ret = write_all_back(fd, node);
+	ret = write_all_back(fd, node, false);
 	return -(ret ? ret : ctrl_run(UBLK_CMD_UPDATE_SIZE, (uint32_t)number, size));
 }
 

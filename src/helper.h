@@ -25,6 +25,7 @@ struct helper {
 #define HELPER_RESCAN "rescan"        /* NODE: read the partition table */
 #define HELPER_DROP "drop-partitions" /* NODE: forget the partitions */
 #define HELPER_WRITE_BACK "write-back" /* NODE: what is cached for it, its partitions and mounts */
+#define HELPER_RELEASE "release"      /* NODE: the same, of what stands on it too; swap is taken off */
 #define HELPER_PROBE "probe-use"      /* NODE: fails while something has claimed the device */
 #define HELPER_SHRINK "shrink" /* NODE ID SECTORS: claims, writes back, sets the size; its errno */
 #define HELPER_NOTHING "nothing" /* ends at once, with success */

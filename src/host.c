@@ -133,7 +133,9 @@ static int find_former(struct hosted *hosted)
 	if (!hosted->former || hosted->former->state == TABLE_WAITS)
 		return EXIT_DONE;
 	ublkd_error("expected a device that waits for a server, or none, got one that %s",
-		    hosted->former->state == TABLE_DAMAGED ? "cannot be known" : "has one");
+		    hosted->former->state == TABLE_DAMAGED ? "cannot be known" :
+		    hosted->former->state == TABLE_GOES	   ? "is being deleted" :
+							     "has one");
 	return EXIT_TAKEN;
 }
 
@@ -264,15 +266,23 @@ static void hunted(struct orphan_hunt *hunt)
 	host_go_on(host);
 }
 
+struct hosted *host_find_name(const struct host *host, const char *name)
+{
+	for (unsigned i = 0; i < host->count; i++) {
+		if (!strcmp(host->devices[i]->name, name))
+			return host->devices[i];
+	}
+	return NULL;
+}
+
 struct hosted *host_find(const struct host *host, const char *text)
 {
+	struct hosted *named = host_find_name(host, text);
 	uint64_t number;
 	bool is_number = !parse_uint(text, &number);
 
-	for (unsigned i = 0; i < host->count; i++) {
-		if (!strcmp(host->devices[i]->name, text))
-			return host->devices[i];
-	}
+	if (named)
+		return named;
 	for (unsigned i = 0; i < host->count; i++) {
 		const struct device *device = &host->devices[i]->device;
 

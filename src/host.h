@@ -75,6 +75,8 @@ struct host {
  * says that its time may have come. NULL after an error text.
  */
 struct hosted *host_add(struct host *host, const char *name, const struct spec *spec);
+/* The one of this name. NULL: none. */
+struct hosted *host_find_name(const struct host *host, const char *name);
 /* The one that is called so: its name, its number or its path. NULL: none. */
 struct hosted *host_find(const struct host *host, const char *text);
 /* A device that the last server called so waits to be taken over. */

@@ -22,6 +22,12 @@ static void go_on(struct recover *recover)
 {
 	if (recover->given_up)
 		return;
+	if (recover->alone) {
+		if (recover->entry->state == TABLE_GOES)
+			recover->entry->state = TABLE_WAITS;
+		recover->done(recover);
+		return;
+	}
 	while (recover->next < recover->table->count) {
 		recover->entry = &recover->table->entries[recover->next++];
 		if (recover->entry->state == TABLE_WAITS) {
@@ -75,10 +81,11 @@ static void deleted(struct ctrl_command *command, int result)
 		go_on(recover);
 		return;
 	}
-	ublkd_note("device %u is deleted: %s", command->dev_id,
-		   recover->info.state == UBLK_S_DEV_DEAD ? "the last server had not started it, or "
-							    "stopped it" :
-							    "it is not described any more");
+	if (!recover->alone)
+		ublkd_note("device %u is deleted: %s", command->dev_id,
+			   recover->info.state == UBLK_S_DEV_DEAD ?
+				   "the last server had not started it, or stopped it" :
+				   "it is not described any more");
 	forget(recover);
 }
 
@@ -89,7 +96,40 @@ static void delete_late(struct ctrl_command *command)
 	ublkd_note("device %u is stopped, but it is still open or mounted: it goes with its last "
 		   "user", command->dev_id);
 	ctrl_abandon(command);
+	recover->lingers = true;
 	forget(recover);
+}
+
+static void delete(struct recover *recover)
+{
+	issue(recover, UBLK_CMD_DEL_DEV, DELETE_PATIENCE, deleted, delete_late);
+}
+
+static void tried_to_stop(struct ctrl_command *command, int result)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	if (recover->given_up)
+		return;
+	recover->open = result == -EBUSY;
+	if (!result) {
+		delete(recover);
+		return;
+	}
+	if (!recover->open)
+		ctrl_report(command, result);
+	go_on(recover);
+}
+
+static void late(struct ctrl_command *command);
+
+/* Where the driver can, it makes sure that nobody has it open. */
+static void delete_gently(struct recover *recover)
+{
+	if (recover->gentle && recover->info.flags & UBLK_F_SAFE_STOP_DEV)
+		issue(recover, UBLK_CMD_TRY_STOP_DEV, ANSWER_SECONDS, tried_to_stop, late);
+	else
+		delete(recover);
 }
 
 /* ---- looking ------------------------------------------------------------------------- */
@@ -101,23 +141,6 @@ static void look_again(struct ev_loop *loop, ev_timer *timer, int events)
 	look(container_of(timer, struct recover, timer));
 }
 
-/* What is not known may be served. */
-static void late(struct ctrl_command *command)
-{
-	struct recover *recover = container_of(command, struct recover, command);
-
-	if (recover->given_up)
-		return;
-	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
-		    ctrl_op_name(command->op), command->dev_id, command->deadline);
-	for (unsigned i = recover->next - 1; i < recover->table->count; i++) {
-		if (recover->table->entries[i].state == TABLE_WAITS)
-			recover->table->entries[i].state = TABLE_SERVED;
-	}
-	recover->given_up = true;
-	recover->done(recover);
-}
-
 /*
  * A server that resizes a device writes its entry, then tells the driver, and may
  * die in between; so what counts is the size that users of the device see.
@@ -127,6 +150,8 @@ static void got_params(struct ctrl_command *command, int result)
 	struct recover *recover = container_of(command, struct recover, command);
 	struct table_entry *entry = recover->entry;
 
+	if (recover->given_up)
+		return;
 	if (result) {
 		ctrl_report(command, result);
 		entry->state = TABLE_SERVED;
@@ -141,10 +166,12 @@ static void got_params(struct ctrl_command *command, int result)
 static void judge(struct recover *recover)
 {
 	struct table_entry *entry = recover->entry;
-	bool wanted = entry->options || recover->wanted(recover, entry->name);
-	bool delete = recover->info.state == UBLK_S_DEV_DEAD || (!wanted && recover->drop);
+	bool drop = recover->alone || recover->info.state == UBLK_S_DEV_DEAD;
 
-	if (!wanted && !delete) {
+	if (!recover->alone)
+		entry->wanted = entry->options || recover->wanted(recover, entry->name);
+	drop |= !entry->wanted && recover->drop;
+	if (!entry->wanted && !drop) {
 		ublkd_note("device %u waits for a server, but is not described any more: it is left "
 			   "alone; --drop would delete it", (unsigned)entry->id);
 		/* It may be added again. */
@@ -158,8 +185,8 @@ static void judge(struct recover *recover)
 			    "%d serves", (unsigned)entry->id, recover->info.ublksrv_pid);
 		entry->state = TABLE_SERVED;
 		go_on(recover);
-	} else if (delete) {
-		issue(recover, UBLK_CMD_DEL_DEV, DELETE_PATIENCE, deleted, delete_late);
+	} else if (drop) {
+		delete_gently(recover);
 	} else {
 		issue(recover, UBLK_CMD_GET_PARAMS, ANSWER_SECONDS, got_params, late);
 	}
@@ -169,6 +196,8 @@ static void got_info(struct ctrl_command *command, int result)
 {
 	struct recover *recover = container_of(command, struct recover, command);
 
+	if (recover->given_up)
+		return;
 	if (result == -ENODEV) {
 		log_debug("device %u is not there any more", command->dev_id);
 		forget(recover);
@@ -184,6 +213,25 @@ static void got_info(struct ctrl_command *command, int result)
 	}
 }
 
+/* What is not known may be served. */
+static void late(struct ctrl_command *command)
+{
+	struct recover *recover = container_of(command, struct recover, command);
+
+	if (recover->given_up)
+		return;
+	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
+		    ctrl_op_name(command->op), command->dev_id, command->deadline);
+	if (recover->alone)
+		recover->entry->state = TABLE_SERVED;
+	for (unsigned i = recover->next - 1; !recover->alone && i < recover->table->count; i++) {
+		if (recover->table->entries[i].state == TABLE_WAITS)
+			recover->table->entries[i].state = TABLE_SERVED;
+	}
+	recover->given_up = true;
+	recover->done(recover);
+}
+
 static void look(struct recover *recover)
 {
 	issue(recover, UBLK_CMD_GET_DEV_INFO, ANSWER_SECONDS, got_info, late);
@@ -193,6 +241,14 @@ void recover_start(struct recover *recover)
 {
 	recover->until = ev_now(recover->ctrl->loop) + DEATH_SECONDS;
 	go_on(recover);
+}
+
+void recover_delete(struct recover *recover, struct table_entry *entry)
+{
+	recover->alone = true;
+	recover->entry = entry;
+	entry->state = TABLE_GOES;
+	look(recover);
 }
 
 void recover_hurry(struct recover *recover)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What became of the devices that the last server had, by the table that it
- * left: looked at once, before anything is started. Main thread.
+ * left: looked at once, before anything is started. Those that go on waiting then
+ * can be deleted one by one. Main thread.
  */
 #ifndef RECOVER_H
 #define RECOVER_H
@@ -22,6 +23,10 @@ struct recover {
 	struct ublk_dev_info info;
 	struct ublk_params params;
 	struct table_entry *entry; /* that is looked at */
+	bool alone;      /* by recover_delete() */
+	bool gentle;     /* alone: not what a program has open, where the driver can tell */
+	bool open;       /* gentle: it was that */
+	bool lingers;    /* alone: deleted, but its number is its last user's still */
 	unsigned next;
 	ev_timer timer;  /* between looks at a device that still seems to be served */
 	ev_tstamp until; /* it may */
@@ -29,6 +34,12 @@ struct recover {
 };
 
 void recover_start(struct recover *recover);
+/*
+ * Deletes the device of an entry that waits; of a struct of its own, with table, ctrl,
+ * gentle and done() set. Then it is gone by its state, or the cause was logged, or it is open. Where given_up is
+ * set, the struct is the driver's.
+ */
+void recover_delete(struct recover *recover, struct table_entry *entry);
 /* Waits for nothing any more; done() follows. */
 void recover_hurry(struct recover *recover);
 

@@ -14,14 +14,31 @@
 
 /* ---- the supervisor ----------------------------------------------------------------------- */
 
+/* What has a worker waits for no other server, as it is not for us to know otherwise. */
+static void note_entry(const struct supervisor *supervisor, const char *name, bool served)
+{
+	struct table_entry *entry = table_find(supervisor->table, name);
+
+	if (entry && entry->state != TABLE_DAMAGED)
+		entry->state = served				     ? TABLE_SERVED :
+			       table_has(supervisor->table, name) ? TABLE_WAITS :
+								     TABLE_GONE;
+}
+
+static void on_failed(struct worker *worker)
+{
+	struct serve *serve = worker->supervisor->owner;
+
+	router_failed(&serve->router, worker);
+}
+
 static void on_live(struct worker *worker)
 {
 	struct serve *serve = worker->supervisor->owner;
-	bool asked = worker->asker;
 
 	router_live(&serve->router, worker);
 	/* Again is no news for who reads the lines. */
-	if (!asked && !worker->deaths)
+	if (!worker->asked && !worker->deaths)
 		serve_print(serve, worker->name, worker->path);
 }
 
@@ -59,7 +76,8 @@ static void on_end(struct worker *worker)
 	const char *before;
 	unsigned number;
 
-	router_ended(&serve->router, worker);
+	router_failed(&serve->router, worker);
+	note_entry(worker->supervisor, worker->name, false);
 	/* Its process has died before it could delete the device. The worker's name ends here. */
 	before = log_switch(NULL);
 	if (worker->status && sscanf(worker->path, "/dev/ublkb%u", &number) == 1)
@@ -130,6 +148,7 @@ int workers_open(struct serve *serve)
 	supervisor->stays = serve->config.socket;
 	supervisor->on_live = on_live;
 	supervisor->on_settled = on_settled;
+	supervisor->on_failed = on_failed;
 	supervisor->on_end = on_end;
 	supervisor->on_gone = on_gone;
 	supervisor->owner = serve;
@@ -168,6 +187,8 @@ void workers_take_over(struct serve *serve)
 				    true))
 			ublkd_error("%s: no memory to take it over", entry->name);
 	}
+	for (const struct worker *w = serve->supervisor.workers; w; w = w->next)
+		note_entry(&serve->supervisor, w->name, true);
 }
 
 /* ---- a worker ------------------------------------------------------------------------------- */
@@ -215,6 +236,7 @@ int worker_open(struct serve *serve)
 	service->most_clients = SERVICE_CLIENTS;
 	service->patience = SERVICE_PATIENCE;
 	service->on_call = manager_call;
+	service->on_hang_up = manager_hang_up;
 	ev_io_init(&serve->only.on_channel, on_channel, serve->only.channel, EV_READ);
 	ev_io_start(serve->loop, &serve->only.on_channel);
 	return EXIT_DONE;

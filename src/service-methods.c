@@ -10,13 +10,22 @@
 #include "exit.h"
 #include "interfaces.h"
 #include "log.h"
+#include "recover.h"
 #include "use.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
 #define OURS "io.ublkd."
 
-enum job_kind { JOB_ADD, JOB_DELETE, JOB_SHOW, JOB_RESIZE };
+enum job_kind {
+	JOB_ADD,
+	JOB_DELETE,
+	JOB_SHOW,
+	JOB_RESIZE,
+	JOB_UNUSED, /* a deletion as soon as nobody uses it */
+	JOB_WAIT,
+	JOB_EARLY,  /* of no device: for the last server's devices to be known */
+};
 
 /* A call that waits for something to happen to a device. */
 struct job {
@@ -24,7 +33,8 @@ struct job {
 	struct service_call *call;
 	struct hosted *hosted;
 	enum job_kind kind;
-	struct log_listener listener; /* not JOB_SHOW: what is said of the device */
+	char *holder; /* JOB_DELETE: who used it when it was deleted all the same; NULL: none known */
+	struct log_listener listener; /* about NULL: none; what is said of the device */
 };
 
 /* What a device that was added stands on; the owner of its struct hosted. */
@@ -79,8 +89,9 @@ static void listen_to(struct job *job, const char *about)
 
 static void end(struct job *job)
 {
-	if (job->kind != JOB_SHOW)
+	if (job->listener.about)
 		log_stop_listening(&job->listener);
+	free(job->holder);
 	free(job);
 }
 
@@ -130,6 +141,11 @@ static json_t *backend_names(const struct spec *spec)
 
 	spec_name(spec, text, sizeof(text));
 	return json_string(text);
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return text ? json_string(text) : json_null();
 }
 
 static json_t *number_if(bool there, uint64_t number)
@@ -200,7 +216,73 @@ static json_t *details_json(const struct hosted *hosted, bool counted)
 			 "counters", counted ? counters_json(device) : json_null());
 }
 
+/* ---- devices that nobody serves ----------------------------------------------------- */
+
+/* Of the table, waiting for a server, and not to be served by this one. */
+static bool is_left(const struct manager *manager, const struct table_entry *entry)
+{
+	return entry->state == TABLE_WAITS && !host_find_name(manager->host, entry->name);
+}
+
+static void entry_path(const struct table_entry *entry, char path[32])
+{
+	snprintf(path, 32, "/dev/ublkb%u", (unsigned)entry->id);
+}
+
+static bool is_called(const struct table_entry *entry, const char *text)
+{
+	uint64_t number;
+	char path[32];
+
+	entry_path(entry, path);
+	return !strcmp(path, text) || (!parse_uint(text, &number) && number == entry->id);
+}
+
+static struct table_entry *find_left(const struct manager *manager, const char *text)
+{
+	const struct table *table = manager->host->table;
+	struct table_entry *entry = table ? table_find(table, text) : NULL;
+
+	if (entry && is_left(manager, entry))
+		return entry;
+	for (unsigned i = 0; table && i < table->count; i++) {
+		entry = &table->entries[i];
+		if (is_left(manager, entry) && is_called(entry, text))
+			return entry;
+	}
+	return NULL;
+}
+
+static json_t *left_json(const struct table_entry *entry)
+{
+	char path[32];
+
+	entry_path(entry, path);
+	return json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:n}", "name", entry->name, "path", path,
+			 "number", (json_int_t)entry->id, "state", "waiting", "size",
+			 (json_int_t)(entry->sectors << UBLK_SECTOR_SHIFT), "backend",
+			 entry->backend, "pid");
+}
+
+static json_t *left_details_json(const struct table_entry *entry)
+{
+	return json_pack("{s:o, s:o, s:I, s:I, s:n, s:n}", "device", left_json(entry), "config",
+			 entry->options ? json_incref(entry->options) : json_object(), "queues",
+			 (json_int_t)entry->queues, "depth", (json_int_t)entry->depth, "data",
+			 "counters");
+}
+
 /* ---- List, Show --------------------------------------------------------------------- */
+
+void manager_list_left(const struct manager *manager, json_t *devices)
+{
+	const struct table *table = manager->host->table;
+
+	for (unsigned i = 0; table && i < table->count; i++) {
+		if (is_left(manager, &table->entries[i]))
+			json_array_append_new(devices, left_json(&table->entries[i]));
+	}
+}
 
 static void run_list(struct service_call *call)
 {
@@ -209,6 +291,7 @@ static void run_list(struct service_call *call)
 
 	for (unsigned i = 0; i < host->count; i++)
 		json_array_append_new(devices, device_json(host->devices[i]));
+	manager_list_left(manager_of(call), devices);
 	service_reply(call, json_pack("{s:o}", "devices", devices));
 }
 
@@ -217,22 +300,49 @@ static const char *text_parameter(const struct service_call *call, const char *n
 	return json_string_value(json_object_get(call->parameters, name));
 }
 
-/* NULL: there is none, and the call was told so. */
-static struct hosted *device_parameter(struct service_call *call)
+/*
+ * NULL: the host has none that is called so. Then *left is one that waits, or NULL, and
+ * the call was told that there is none.
+ */
+static struct hosted *device_parameter(struct service_call *call, struct table_entry **left)
 {
 	const char *name = text_parameter(call, "device");
 	struct hosted *hosted = host_find(manager_of(call)->host, name);
 
-	if (!hosted)
+	*left = hosted ? NULL : find_left(manager_of(call), name);
+	if (!hosted && !*left)
 		service_not_found(call, name);
 	return hosted;
 }
 
-static void run_show(struct service_call *call)
+/* The call comes again when the last server's devices are known; false: they are. */
+static bool defer(struct service_call *call)
 {
-	struct hosted *hosted = device_parameter(call);
+	const struct manager *manager = manager_of(call);
 	struct job *job;
 
+	if (manager->knows || !manager->host->table)
+		return false;
+	job = new_job(call, JOB_EARLY);
+	if (job)
+		begin(job, NULL);
+	return true;
+}
+
+static void run_again(struct job *job, const struct hosted *hosted)
+{
+	(void)hosted;
+	manager_call(job->call);
+}
+
+static void run_show(struct service_call *call)
+{
+	struct table_entry *left;
+	struct hosted *hosted = device_parameter(call, &left);
+	struct job *job;
+
+	if (left)
+		service_reply(call, left_details_json(left));
 	if (!hosted)
 		return;
 	if (hosted->state != HOSTED_LIVE || hosted->device.stopping) {
@@ -376,6 +486,12 @@ void manager_take_over(struct manager *manager, const struct table *table)
 	}
 }
 
+void manager_knows(struct manager *manager)
+{
+	manager->knows = true;
+	answer_jobs(manager, NULL, JOB_EARLY, run_again);
+}
+
 const char *service_wrong_in_add(const struct service_call *call)
 {
 	const char *name = text_parameter(call, "name"), *key;
@@ -424,16 +540,67 @@ static void run_add(struct service_call *call)
 	}
 }
 
+static void reply_live(struct service_call *call, const struct hosted *hosted)
+{
+	service_reply(call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
+				      hosted->device.node.path, "number",
+				      (json_int_t)hosted->device.id));
+}
+
 static void answer_live(struct job *job, const struct hosted *hosted)
 {
-	service_reply(job->call, json_pack("{s:s, s:s, s:I}", "name", hosted->name, "path",
-					   hosted->device.node.path, "number",
-					   (json_int_t)hosted->device.id));
+	reply_live(job->call, hosted);
 }
 
 void manager_live(struct manager *manager, struct hosted *hosted)
 {
+	json_object_del(manager->failed, hosted->name);
 	answer_jobs(manager, hosted, JOB_ADD, answer_live);
+	answer_jobs(manager, hosted, JOB_WAIT, answer_live);
+}
+
+/* ---- Wait --------------------------------------------------------------------------- */
+
+static const char log_says_why[] = "the server's log says why";
+
+/* Of a name that the host does not have. */
+static void wait_for_none(struct service_call *call)
+{
+	const char *name = text_parameter(call, "device");
+	json_t *status = json_object_get(manager_of(call)->failed, name);
+
+	if (status)
+		service_failed(call, (int)json_integer_value(status), log_says_why);
+	else if (find_left(manager_of(call), name))
+		service_failed(call, EXIT_BACKING, "it waits for a server that has it described, or is to be "
+		     "deleted");
+	else
+		service_not_found(call, name);
+}
+
+static void run_wait(struct service_call *call)
+{
+	struct hosted *hosted = host_find(manager_of(call)->host, text_parameter(call, "device"));
+	struct job *job;
+
+	if (!hosted) {
+		if (!defer(call))
+			wait_for_none(call);
+		return;
+	}
+	if (hosted->state == HOSTED_LIVE && !hosted->device.stopping) {
+		reply_live(call, hosted);
+		return;
+	}
+	if (hosted->state == HOSTED_STUCK) {
+		service_failed(call, EXIT_TIMEOUT, log_says_why);
+		return;
+	}
+	job = new_job(call, JOB_WAIT);
+	if (!job)
+		return;
+	listen_to(job, hosted->name);
+	begin(job, hosted);
 }
 
 /* ---- Delete ------------------------------------------------------------------------- */
@@ -445,12 +612,66 @@ static void in_use(struct service_call *call, const char *holder)
 				holder));
 }
 
+#define HOLDER_SIZE 1100
+
+/* Of /dev/ublkbN, as a text; false: there is none, or none that can be named. */
+static bool find_holder(const char *node, char holder[HOLDER_SIZE])
+{
+	return use_find("", node + strlen("/dev/"), holder, HOLDER_SIZE);
+}
+
+static bool flag_parameter(const struct service_call *call, const char *name)
+{
+	return json_is_true(json_object_get(call->parameters, name));
+}
+
+static json_t *deleted_json(const char *name, const char *holder, bool lingers)
+{
+	return json_pack("{s:s, s:o, s:b}", "name", name, "holder", text_or_null(holder), "lingers",
+			 lingers);
+}
+
+/* How it is taken down is its kind. */
+static void delete(struct service_call *call, struct hosted *hosted, enum job_kind kind, bool force,
+		   const char *holder)
+{
+	struct job *job = new_job(call, kind);
+
+	if (!job)
+		return;
+	job->holder = *holder ? strdup(holder) : NULL;
+	listen_to(job, hosted->name);
+	if (kind == JOB_UNUSED && device_stop_when_unused(&hosted->device)) {
+		service_failed(call, EXIT_RUNTIME, job->listener.text);
+		end(job);
+		return;
+	}
+	begin(job, hosted);
+	/* One that stops already only has its end to be waited for. */
+	if (force)
+		device_stop_used(&hosted->device);
+	else if (kind == JOB_DELETE)
+		device_stop_unused(&hosted->device);
+}
+
+static void delete_left(struct service_call *call, struct table_entry *entry);
+
 static void run_delete(struct service_call *call)
 {
-	struct hosted *hosted = device_parameter(call);
-	char holder[1100];
-	struct job *job;
+	bool force = flag_parameter(call, "force"), later = flag_parameter(call, "when_unused");
+	char holder[HOLDER_SIZE] = "";
+	struct table_entry *left;
+	struct hosted *hosted;
 
+	if (force && later) {
+		service_invalid(call, "when_unused");
+		return;
+	}
+	if (defer(call))
+		return;
+	hosted = device_parameter(call, &left);
+	if (left)
+		delete_left(call, left);
 	if (!hosted)
 		return;
 	if (hosted->state == HOSTED_STUCK) {
@@ -461,24 +682,23 @@ static void run_delete(struct service_call *call)
 		service_failed(call, EXIT_RUNTIME, "it is not usable yet");
 		return;
 	}
-	if (hosted->state == HOSTED_LIVE &&
-	    use_find("", hosted->device.node.path + strlen("/dev/"), holder, sizeof(holder))) {
+	if (hosted->state == HOSTED_LIVE && !later &&
+	    find_holder(hosted->device.node.path, holder) && !force)
 		in_use(call, holder);
-		return;
-	}
-	job = new_job(call, JOB_DELETE);
-	if (!job)
-		return;
-	listen_to(job, hosted->name);
-	begin(job, hosted);
-	/* One that stops already only has its end to be waited for. */
-	device_stop_unused(&hosted->device);
+	else
+		delete(call, hosted, later ? JOB_UNUSED : JOB_DELETE, force, holder);
 }
 
+/* It may have come meanwhile. */
 static void answer_in_use(struct job *job, const struct hosted *hosted)
 {
-	in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ? "open by a program" :
-									     "claimed");
+	char holder[HOLDER_SIZE];
+
+	if (find_holder(hosted->device.node.path, holder))
+		in_use(job->call, holder);
+	else
+		in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ?
+					  "open by a program" : "claimed");
 }
 
 void manager_in_use(struct manager *manager, struct hosted *hosted)
@@ -490,7 +710,9 @@ void manager_in_use(struct manager *manager, struct hosted *hosted)
 
 static void run_recover(struct service_call *call)
 {
-	if (device_parameter(call))
+	struct table_entry *left;
+
+	if (device_parameter(call, &left) || left)
 		service_failed(call, EXIT_USAGE, SERVICE_NOT_DEAD);
 }
 
@@ -526,12 +748,13 @@ static void resize(struct job *job, struct hosted *hosted, uint64_t size)
 static void run_resize(struct service_call *call)
 {
 	const json_t *size = json_object_get(call->parameters, "size");
-	struct hosted *hosted = device_parameter(call);
+	struct table_entry *left;
+	struct hosted *hosted = device_parameter(call, &left);
 	struct job *job;
 
-	if (!hosted)
+	if (!hosted && !left)
 		return;
-	if (hosted->state != HOSTED_LIVE) {
+	if (left || hosted->state != HOSTED_LIVE) {
 		service_failed(call, EXIT_RUNTIME, "it is not usable yet, or not any more");
 		return;
 	}
@@ -565,28 +788,237 @@ void manager_resized(struct manager *manager, struct hosted *hosted)
 	answer_jobs(manager, hosted, JOB_RESIZE, answer_resized);
 }
 
+/* ---- Delete of what waits, Collect -------------------------------------------------- */
+
+/* Deletes one, or all that nothing describes one after another. */
+struct removal {
+	struct recover recover;
+	struct service_call *call;
+	struct log_listener listener;
+	bool force;
+	char holder[HOLDER_SIZE];
+	json_t *deleted, *kept; /* of Collect, else NULL */
+	unsigned next;
+};
+
+static void go_on(struct removal *removal);
+
+static struct removal *new_removal(struct service_call *call)
+{
+	struct removal *removal = manager_of(call)->host->stopped ? NULL :
+								    calloc(1, sizeof(*removal));
+
+	if (removal) {
+		removal->call = call;
+		removal->force = flag_parameter(call, "force");
+	} else {
+		service_failed(call, EXIT_RUNTIME, "the server is stopping, or has no memory");
+	}
+	return removal;
+}
+
+/* As far as it can be named; who has it open is the driver's to tell. */
+static bool is_used(struct removal *removal, const struct table_entry *entry)
+{
+	char path[32];
+
+	entry_path(entry, path);
+	removal->holder[0] = 0;
+	return find_holder(path, removal->holder) && !removal->force;
+}
+
+static void keep(struct removal *removal, const struct table_entry *entry, int status,
+		 const char *reason)
+{
+	json_array_append_new(removal->kept, json_pack("{s:s, s:i, s:s}", "name", entry->name,
+						       "status", status, "reason", reason));
+}
+
+static void answer_removed(struct removal *removal, const struct table_entry *entry)
+{
+	const char *text = removal->recover.open   ? "open by a program" :
+			   *removal->listener.text ? removal->listener.text :
+						     log_says_why;
+	int status = removal->recover.open     ? EXIT_TAKEN :
+		     removal->recover.given_up ? EXIT_TIMEOUT :
+						 EXIT_RUNTIME;
+	json_t *deleted = entry->state != TABLE_GONE ? NULL :
+			  deleted_json(entry->name, *removal->holder ? removal->holder : NULL,
+				       removal->recover.lingers);
+
+	if (deleted && removal->deleted)
+		json_array_append_new(removal->deleted, deleted);
+	else if (deleted)
+		service_reply(removal->call, deleted);
+	else if (removal->deleted)
+		keep(removal, entry, status, text);
+	else if (removal->recover.open)
+		in_use(removal->call, text);
+	else
+		service_failed(removal->call, status, text);
+}
+
+static void removed(struct recover *recover)
+{
+	struct removal *removal = container_of(recover, struct removal, recover);
+
+	log_stop_listening(&removal->listener);
+	answer_removed(removal, recover->entry);
+	if (removal->deleted)
+		go_on(removal);
+	/* The driver writes to it when it comes to it. */
+	else if (!recover->given_up)
+		free(removal);
+}
+
+static void removal_start(struct removal *removal, struct table_entry *entry)
+{
+	struct host *host = manager_of(removal->call)->host;
+
+	removal->listener = (struct log_listener){ .about = entry->name };
+	log_listen(&removal->listener);
+	removal->recover = (struct recover){ .table = host->table, .ctrl = host->ctrl,
+					     .gentle = !removal->force, .done = removed };
+	recover_delete(&removal->recover, entry);
+}
+
+static void delete_left(struct service_call *call, struct table_entry *entry)
+{
+	struct removal *removal;
+
+	if (flag_parameter(call, "when_unused")) {
+		service_failed(call, EXIT_USAGE, "when-unused: expected a device that is served, got one that "
+		     "waits for a server");
+		return;
+	}
+	removal = new_removal(call);
+	if (!removal)
+		return;
+	if (is_used(removal, entry)) {
+		in_use(call, removal->holder);
+		free(removal);
+		return;
+	}
+	removal_start(removal, entry);
+}
+
+/* A driver that does not answer is asked nothing more. */
+static void go_on(struct removal *removal)
+{
+	const struct manager *manager = manager_of(removal->call);
+	const struct table *table = manager->host->table;
+	bool given_up = removal->recover.given_up;
+
+	while (table && removal->next < table->count && !given_up) {
+		struct table_entry *entry = &table->entries[removal->next++];
+
+		if (!is_left(manager, entry) || entry->wanted)
+			continue;
+		if (!is_used(removal, entry)) {
+			removal_start(removal, entry);
+			return;
+		}
+		keep(removal, entry, EXIT_TAKEN, removal->holder);
+	}
+	service_reply(removal->call, json_pack("{s:o, s:o}", "deleted", removal->deleted, "kept",
+					       removal->kept));
+	if (!given_up)
+		free(removal);
+}
+
+static void run_collect(struct service_call *call)
+{
+	struct removal *removal;
+
+	if (defer(call))
+		return;
+	removal = new_removal(call);
+	if (!removal)
+		return;
+	removal->deleted = json_array();
+	removal->kept = json_array();
+	go_on(removal);
+}
+
 /* ---- the end of a device ------------------------------------------------------------ */
+
+/* It is gone, and the first error that was heard may be of a single request. */
+static void answer_lost(struct service_call *call, const struct hosted *hosted)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "'%s' is deleted, but what was cached for it could not be written "
+		 "back, and is lost%s", hosted->name,
+		 hosted->device.lingers ? "; its number is free when its last user is gone" : "");
+	service_failed(call, hosted->status, text);
+}
 
 static void answer_ended(struct job *job, const struct hosted *hosted)
 {
 	int status = hosted->status;
 	const char *text = job->listener.text;
 
-	if (job->kind == JOB_DELETE && !status)
-		service_reply(job->call, NULL);
+	if ((job->kind == JOB_DELETE || job->kind == JOB_UNUSED) && !status)
+		service_reply(job->call, deleted_json(hosted->name, job->holder,
+						      hosted->device.lingers));
+	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
+		answer_lost(job->call, hosted);
 	else if (job->kind == JOB_SHOW)
 		service_not_found(job->call, text_parameter(job->call, "device"));
 	else
 		service_failed(job->call, status ? status : EXIT_RUNTIME,
 		     *text  ? text :
-		     status ? "the server's log says why" : "it was stopped before it was usable");
+		     status ? log_says_why : "it was stopped before it was usable");
+}
+
+/* As many as there are files, and entries of the table. */
+static void keep_failure(struct manager *manager, const struct hosted *hosted)
+{
+	if (!manager->failed)
+		manager->failed = json_object();
+	json_object_set_new(manager->failed, hosted->name, json_integer(hosted->status));
 }
 
 void manager_ended(struct manager *manager, struct hosted *hosted)
 {
 	answer_jobs(manager, hosted, -1, answer_ended);
+	if (hosted->status && !hosted->quiet)
+		keep_failure(manager, hosted);
 	if (hosted->owner && hosted->state != HOSTED_STUCK)
 		free_added(hosted->owner);
+}
+
+/* ---- the end of a client ------------------------------------------------------------ */
+
+static bool is_wanted_gone(const struct manager *manager, const struct hosted *hosted)
+{
+	const struct job *job = manager->jobs;
+
+	while (job && (job->hosted != hosted || job->kind != JOB_UNUSED))
+		job = job->next;
+	return job;
+}
+
+static bool takes_any_time(const struct job *job)
+{
+	return job->kind == JOB_UNUSED || job->kind == JOB_WAIT || job->kind == JOB_EARLY;
+}
+
+/* What may take any time is no wish any more of who does not wait for it. */
+void manager_hang_up(struct service_call *call)
+{
+	struct manager *manager = manager_of(call);
+	struct job **link = &manager->jobs, *job;
+
+	while ((job = *link) && job->call != call)
+		link = &job->next;
+	if (!job || !takes_any_time(job))
+		return;
+	*link = job->next;
+	if (job->kind == JOB_UNUSED && !is_wanted_gone(manager, job->hosted))
+		device_stay(&job->hosted->device);
+	service_reply(call, NULL);
+	end(job);
 }
 
 /* ---- Features, Backends ------------------------------------------------------------- */
@@ -636,11 +1068,6 @@ static void run_features(struct service_call *call)
 	job->call = call;
 	job->query.done = features_answered;
 	features_ask(&job->query, manager_of(call)->host->ctrl);
-}
-
-static json_t *text_or_null(const char *text)
-{
-	return text ? json_string(text) : json_null();
 }
 
 static json_t *options_json(const struct ublkd_option *table)
@@ -714,13 +1141,17 @@ static const struct method {
 	{ OURS "Add", run_add,
 	  { { "name", JSON_STRING, false }, { "backend", JSON_STRING, true },
 	    { "options", JSON_OBJECT, false } } },
-	{ OURS "Delete", run_delete, { { "device", JSON_STRING, true } } },
+	{ OURS "Delete", run_delete,
+	  { { "device", JSON_STRING, true }, { "force", JSON_TRUE, false },
+	    { "when_unused", JSON_TRUE, false } } },
 	{ OURS "Recover", run_recover, { { "device", JSON_STRING, true } } },
 	{ OURS "Resize", run_resize,
 	  { { "device", JSON_STRING, true }, { "size", JSON_INTEGER, false },
 	    { "shrink", JSON_TRUE, false } } },
 	{ OURS "Features", run_features, {} },
 	{ OURS "Backends", run_backends, {} },
+	{ OURS "Wait", run_wait, { { "device", JSON_STRING, true } } },
+	{ OURS "Collect", run_collect, { { "force", JSON_TRUE, false } } },
 };
 
 static const struct parameter *find_parameter(const struct method *method, const char *name)
@@ -802,10 +1233,13 @@ void manager_call(struct service_call *call)
 int manager_open(struct manager *manager, const char *path)
 {
 	manager->service.on_call = manager_call;
+	manager->service.on_hang_up = manager_hang_up;
 	return service_open(&manager->service, path);
 }
 
 void manager_close(struct manager *manager)
 {
 	service_close(&manager->service);
+	json_decref(manager->failed);
+	manager->failed = NULL;
 }

@@ -22,6 +22,8 @@ struct manager {
 	struct service service; /* .loop, .group, .most_clients and .patience are the caller's */
 	struct job *jobs;       /* calls that are not answered yet */
 	unsigned numbered;      /* names that were made up */
+	bool knows;             /* the last server's devices, where there is a table */
+	json_t *failed;         /* exit statuses by name, of devices that nobody was told of */
 };
 
 /* Opens the socket. -errno after an error text. */
@@ -33,9 +35,12 @@ void manager_close(struct manager *manager);
  * Whoever describes a device of that name comes first.
  */
 void manager_take_over(struct manager *manager, const struct table *table);
+/* What the last server has left is known: calls that need it are not answered before. */
+void manager_knows(struct manager *manager);
 
-/* A method, as an object for tests that have no socket. */
+/* The service's callbacks, as objects for tests that have no socket. */
 void manager_call(struct service_call *call);
+void manager_hang_up(struct service_call *call);
 
 /* To be called by the host's callbacks of these names. */
 void manager_live(struct manager *manager, struct hosted *hosted);
@@ -49,6 +54,8 @@ void manager_in_use(struct manager *manager, struct hosted *hosted);
 #define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
 void service_failed(struct service_call *call, int status, const char *message);
 void service_not_found(struct service_call *call, const char *device);
+/* Adds what waits for a server and is not in the host. */
+void manager_list_left(const struct manager *manager, json_t *devices);
 /* A name after the backend, "mem-1", where the caller has no wish. */
 void service_make_name(char name[], size_t size, const char *backend, unsigned number);
 /* NULL, or the name of a parameter that is wrong in a way that its type does not say. */

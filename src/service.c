@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <libgen.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -232,7 +233,8 @@ static void watch_all(struct client *client)
 	bool owes = client->output || (client->input_used && !client->call);
 
 	watch(loop, &client->on_output, client->output);
-	watch(loop, &client->on_input, !client->output && !client->call);
+	/* During a call only its end is looked for. */
+	watch(loop, &client->on_input, !client->output);
 	if (!owes) {
 		ev_timer_stop(loop, &client->timer);
 	} else if (!ev_is_active(&client->timer)) {
@@ -260,6 +262,16 @@ static void go_on(struct client *client)
 		watch_all(client);
 }
 
+/* What came in the middle of a call is read behind it; the end of the client is known now. */
+static void look_for_end(struct client *client)
+{
+	struct pollfd peer = { .fd = client->fd };
+
+	ev_io_stop(client->service->loop, &client->on_input);
+	if (client->service->on_hang_up && poll(&peer, 1, 0) > 0 && peer.revents & POLLHUP)
+		client->service->on_hang_up(client->call);
+}
+
 static void on_input(struct ev_loop *loop, ev_io *watcher, int events)
 {
 	struct client *client = container_of(watcher, struct client, on_input);
@@ -267,6 +279,10 @@ static void on_input(struct ev_loop *loop, ev_io *watcher, int events)
 
 	(void)loop;
 	(void)events;
+	if (client->call) {
+		look_for_end(client);
+		return;
+	}
 	if (client->input_used == client->input_size) {
 		size_t size = client->input_size ? 2 * client->input_size : 1024;
 		char *more = realloc(client->input, size);

@@ -42,6 +42,11 @@ struct service {
 	double patience;      /* seconds, see SERVICE_PATIENCE */
 	/* A call came; it is to be answered now or later. */
 	void (*on_call)(struct service_call *call);
+	/*
+	 * Nobody hears the answer any more, which is still to be given. Not called where the
+	 * client has sent more, or has said that nothing more comes. NULL: nobody asks.
+	 */
+	void (*on_hang_up)(struct service_call *call);
 	void *owner;
 
 	char *path;           /* service.c's from here on; of the socket, to be removed */

@@ -26,10 +26,19 @@ static const char *text_parameter(const struct service_call *call, const char *n
 /* ---- calls that a worker answers -------------------------------------------------------- */
 
 struct passed_on {
+	struct passed_on *next;
 	struct forward forward;
 	struct service_call *call;
-	char name[65]; /* of the device: its worker may be gone by then */
 };
+
+static void take_off(struct passed_on *passed)
+{
+	struct passed_on **link = &router_of(passed->call)->passed_on;
+
+	while (*link != passed)
+		link = &(*link)->next;
+	*link = passed->next;
+}
 
 static void answered(struct forward *forward, json_t *answer)
 {
@@ -37,6 +46,7 @@ static void answered(struct forward *forward, json_t *answer)
 	const char *error = json_string_value(json_object_get(answer, "error"));
 	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
 
+	take_off(passed);
 	if (!answer)
 		service_failed(passed->call, EXIT_RUNTIME,
 			       "its process died before it could answer");
@@ -74,8 +84,11 @@ static void pass_on(struct service_call *call, struct worker *worker)
 		passed->call = call;
 		passed->forward.done = answered;
 		if (!forward_start(&passed->forward, worker->supervisor->loop, fd, call->method,
-				   call->parameters, 0))
+				   call->parameters, 0)) {
+			passed->next = router_of(call)->passed_on;
+			router_of(call)->passed_on = passed;
 			return;
+		}
 	}
 	free(passed);
 	service_failed(call, EXIT_RUNTIME, "its process cannot be reached");
@@ -104,10 +117,10 @@ static json_t *device_json(const struct worker *worker)
 		[WORKER_FAILED] = "failed",
 	};
 
-	return json_pack("{s:s, s:s?, s:n, s:s, s:n, s:s, s:i}", "name", worker->name, "path",
+	return json_pack("{s:s, s:s?, s:n, s:s, s:n, s:s, s:o}", "name", worker->name, "path",
 			 worker->path[0] ? worker->path : NULL, "number", "state",
 			 states[worker->state], "size", "backend", worker->backend, "pid",
-			 (int)worker->pid);
+			 worker->pid ? json_integer(worker->pid) : json_null());
 }
 
 static void gathered(struct gathering *gathering)
@@ -163,10 +176,85 @@ static void run_list(struct service_call *call)
 		json_array_append_new(gathering->devices, device_json(w));
 		ask(gathering, w, place++);
 	}
+	manager_list_left(router_of(call)->manager, gathering->devices);
 	gathered(gathering);
 }
 
-/* ---- Add, Recover ------------------------------------------------------------------------- */
+/* ---- Add, Wait, Recover ------------------------------------------------------------------- */
+
+/* A call for a worker to be live. */
+struct waiting {
+	struct waiting *next;
+	struct service_call *call;
+	const struct worker *worker;
+};
+
+static void wait_for(struct service_call *call, const struct worker *worker)
+{
+	struct router *router = router_of(call);
+	struct waiting *waiting = calloc(1, sizeof(*waiting));
+
+	if (!waiting) {
+		service_failed(call, EXIT_RUNTIME, "no memory");
+		return;
+	}
+	*waiting = (struct waiting){ router->waiting, call, worker };
+	router->waiting = waiting;
+}
+
+/* One that matches, off the list; worker or call NULL: any. */
+static struct service_call *take_waiting(struct router *router, const struct worker *worker,
+					 const struct service_call *call)
+{
+	struct waiting **link = &router->waiting, *taken;
+	struct service_call *found;
+
+	while (*link && ((worker && (*link)->worker != worker) || (call && (*link)->call != call)))
+		link = &(*link)->next;
+	taken = *link;
+	if (!taken)
+		return NULL;
+	*link = taken->next;
+	found = taken->call;
+	free(taken);
+	return found;
+}
+
+static void reply_live(struct service_call *call, const struct worker *worker)
+{
+	uint64_t number = 0;
+
+	parse_uint(worker->path + strcspn(worker->path, "0123456789"), &number);
+	service_reply(call, json_pack("{s:s, s:s, s:I}", "name", worker->name, "path", worker->path,
+				      "number", (json_int_t)number));
+}
+
+void router_live(struct router *router, const struct worker *worker)
+{
+	struct service_call *call;
+
+	while ((call = take_waiting(router, worker, NULL)))
+		reply_live(call, worker);
+}
+
+void router_failed(struct router *router, const struct worker *worker)
+{
+	struct service_call *call;
+
+	while ((call = take_waiting(router, worker, NULL)))
+		service_failed(call, worker->status ? worker->status : EXIT_RUNTIME,
+			       worker->error[0] ? worker->error : "the server's log says why");
+}
+
+static void run_wait(struct service_call *call, const struct worker *worker)
+{
+	if (worker->state == WORKER_LIVE)
+		reply_live(call, worker);
+	else if (worker->state == WORKER_FAILED)
+		service_failed(call, EXIT_RUNTIME, why_not(worker));
+	else
+		wait_for(call, worker);
+}
 
 static char *make_name(struct router *router, const char *backend)
 {
@@ -209,34 +297,10 @@ static void run_add(struct service_call *call)
 		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
-	worker->asker = call;
+	worker->asked = true;
+	wait_for(call, worker);
 	router->on_more(router);
 	supervisor_start(router->supervisor);
-}
-
-void router_live(struct router *router, struct worker *worker)
-{
-	struct service_call *call = worker->asker;
-	uint64_t number = 0;
-
-	(void)router;
-	worker->asker = NULL;
-	if (!call)
-		return;
-	parse_uint(worker->path + strcspn(worker->path, "0123456789"), &number);
-	service_reply(call, json_pack("{s:s, s:s, s:I}", "name", worker->name, "path", worker->path,
-				      "number", (json_int_t)number));
-}
-
-void router_ended(struct router *router, struct worker *worker)
-{
-	struct service_call *call = worker->asker;
-
-	(void)router;
-	worker->asker = NULL;
-	if (call)
-		service_failed(call, worker->status ? worker->status : EXIT_RUNTIME,
-			       worker->error[0] ? worker->error : "the server's log says why");
 }
 
 static void run_recover(struct service_call *call, struct worker *worker)
@@ -257,8 +321,9 @@ static bool route(struct service_call *call)
 	const char *device = text_parameter(call, "device");
 	struct worker *worker = device ? supervisor_find(router->supervisor, device) : NULL;
 
-	if (device && !worker)
-		service_not_found(call, device);
+	/* What no worker has may be one that waits for a server. */
+	if (worker && !strcmp(call->method, "io.ublkd.Wait"))
+		run_wait(call, worker);
 	else if (worker && !strcmp(call->method, "io.ublkd.Recover"))
 		run_recover(call, worker);
 	else if (worker)
@@ -272,9 +337,33 @@ static bool route(struct service_call *call)
 	return true;
 }
 
+/* A worker hears of it, too; what it has begun goes on. */
+static void on_hang_up(struct service_call *call)
+{
+	struct router *router = router_of(call);
+	struct passed_on *passed = router->passed_on;
+
+	while (passed && passed->call != call)
+		passed = passed->next;
+	if (passed) {
+		take_off(passed);
+		forward_abandon(&passed->forward);
+		free(passed);
+		service_reply(call, NULL);
+	} else if (take_waiting(router, NULL, call)) {
+		service_reply(call, NULL);
+	} else {
+		manager_hang_up(call);
+	}
+}
+
 int router_open(struct router *router, const char *path)
 {
+	int ret;
+
 	router->manager->route = route;
 	router->manager->owner = router;
-	return manager_open(router->manager, path);
+	ret = manager_open(router->manager, path);
+	router->manager->service.on_hang_up = on_hang_up;
+	return ret;
 }

@@ -19,12 +19,15 @@ struct router {
 	void (*on_more)(struct router *router);
 
 	unsigned numbered; /* names that were made up */
+	struct passed_on *passed_on; /* calls that are a worker's to answer */
+	struct waiting *waiting;     /* calls that wait for a worker to be live */
 };
 
 /* Opens the socket of the manager. -errno after an error text. */
 int router_open(struct router *router, const char *path);
-/* To be called by the supervisor's callbacks of these names. */
-void router_live(struct router *router, struct worker *worker);
-void router_ended(struct router *router, struct worker *worker);
+/* A device is usable. */
+void router_live(struct router *router, const struct worker *worker);
+/* It is not going to be, as its worker ended or failed. */
+void router_failed(struct router *router, const struct worker *worker);
 
 #endif

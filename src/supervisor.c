@@ -77,7 +77,7 @@ static void go_on(struct supervisor *supervisor)
 static void note_status(struct worker *worker, int status)
 {
 	worker->status = status;
-	if (!worker->supervisor->status && !worker->asker)
+	if (!worker->supervisor->status && !worker->asked)
 		worker->supervisor->status = status;
 }
 
@@ -132,6 +132,7 @@ static void rest(struct worker *worker)
 		ublkd_error("its process died %u times in a row: its I/O waits until 'ublkctl "
 			    "recover' starts another", worker->deaths);
 		set_state(worker, WORKER_FAILED);
+		worker->supervisor->on_failed(worker);
 		return;
 	}
 	if (seconds)
@@ -153,7 +154,7 @@ static void say_how_it_died(const struct worker *worker, int status)
 /* Whoever added it hears why it failed. */
 static bool failed_at_first(const struct worker *worker, int status)
 {
-	return WIFEXITED(status) && WEXITSTATUS(status) && worker->asker;
+	return WIFEXITED(status) && WEXITSTATUS(status) && worker->asked;
 }
 
 static void close_streams(struct worker *worker)
@@ -228,6 +229,7 @@ static void on_out(struct worker_stream *stream, const char *line)
 	if (worker->deaths)
 		ublkd_note("%s: served again, by process %d", worker->name, (int)worker->pid);
 	worker->supervisor->on_live(worker);
+	worker->asked = false;
 	go_on(worker->supervisor);
 }
 

@@ -46,7 +46,7 @@ struct worker {
 	char *backend;    /* [FILTER+…]BACKEND */
 	json_t *settings; /* as they were given: texts */
 	bool added;       /* at run time: no file describes it */
-	void *asker;      /* who waits to hear how its first start went; NULL: nobody */
+	bool asked;       /* somebody is told how its first start went, whatever that is */
 
 	struct supervisor *supervisor; /* supervisor.c's from here on; others may read */
 	struct worker *next;
@@ -74,6 +74,8 @@ struct supervisor {
 	void (*on_live)(struct worker *worker);
 	/* Each device has been usable or has failed. Called once, unless the stop comes first. */
 	void (*on_settled)(struct supervisor *supervisor);
+	/* It died too often, and its device waits for worker_again(). */
+	void (*on_failed)(struct worker *worker);
 	/* Its device is gone, or could not be made; it is freed then. */
 	void (*on_end)(struct worker *worker);
 	/* No worker is left, and none will come. */

@@ -17,6 +17,7 @@ enum table_state {
 	TABLE_DAMAGED, /* the file is no entry: nothing but the name is known */
 	TABLE_SERVED,  /* its device has, or may have, a server */
 	TABLE_GONE,    /* its device and its file are gone */
+	TABLE_GOES,    /* its device waits, and is being deleted */
 };
 
 struct table_entry {
@@ -46,6 +47,7 @@ struct table_entry {
 	uint64_t resized;
 
 	enum table_state state;
+	bool wanted; /* a file or options describe it; see recover.h */
 };
 
 struct table {

@@ -19,7 +19,7 @@
 struct ctl_config {
 	char *socket, *name;
 	uint64_t timeout;
-	bool shrink, json, help, version;
+	bool shrink, json, force, when_unused, help, version;
 };
 
 #define FIELD(name) offsetof(struct ctl_config, name)
@@ -36,6 +36,10 @@ static const struct ublkd_option ctl_options[] = {
 	{ .name = "timeout", .type = UBLKD_OPT_UINT, .offset = FIELD(timeout), .min = 1,
 	  .max = 86400, .preset = "120", .arg = "SECONDS",
 	  .help = "how long to wait for each answer" },
+	{ .name = "force", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(force),
+	  .help = "del, gc: delete also what is in use" },
+	{ .name = "when-unused", .type = UBLKD_OPT_BOOL, .flag = true,
+	  .offset = FIELD(when_unused), .help = "del: wait until nobody uses it, then delete it" },
 	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(help),
 	  .help = "explain the program" },
 	{ .name = "version", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(version),
@@ -60,14 +64,20 @@ static const char *text_of(const json_t *object, const char *name)
 	return text ? text : "-";
 }
 
+/* That the server gives to a failure. */
+static int failed_status(const json_t *failure)
+{
+	json_int_t status = json_integer_value(json_object_get(failure, "status"));
+
+	return status > EXIT_DONE && status <= EXIT_TIMEOUT ? (int)status : EXIT_RUNTIME;
+}
+
 /* Of an error that the server's answer is. */
 static int report(const char *error, const json_t *parameters)
 {
-	json_int_t status = json_integer_value(json_object_get(parameters, "status"));
-
 	if (!strcmp(error, "io.ublkd.Failed")) {
 		ublkd_error("%s", text_of(parameters, "message"));
-		return status > EXIT_DONE && status <= EXIT_TIMEOUT ? (int)status : EXIT_RUNTIME;
+		return failed_status(parameters);
 	}
 	if (!strcmp(error, "io.ublkd.NotFound")) {
 		ublkd_error("expected a device's name, number or path, got '%s'",
@@ -118,9 +128,9 @@ static int print_json(const json_t *answer)
 	return EXIT_DONE;
 }
 
-/* Asks and prints, as JSON or by the function. */
-static int ask(struct ctl *ctl, const char *method, json_t *parameters,
-	       void (*print)(const json_t *answer))
+/* Asks and prints, as JSON or by the function. more: looks at the answer; NULL: nothing does. */
+static int ask_for(struct ctl *ctl, const char *method, json_t *parameters,
+		   void (*print)(const json_t *answer), int (*more)(const json_t *answer))
 {
 	int status = EXIT_DONE;
 	json_t *answer = call(ctl, method, parameters, &status);
@@ -129,8 +139,16 @@ static int ask(struct ctl *ctl, const char *method, json_t *parameters,
 		status = print_json(answer);
 	else if (answer)
 		print(answer);
+	if (answer && more && !status)
+		status = more(answer);
 	json_decref(answer);
 	return status;
+}
+
+static int ask(struct ctl *ctl, const char *method, json_t *parameters,
+	       void (*print)(const json_t *answer))
+{
+	return ask_for(ctl, method, parameters, print, NULL);
 }
 
 /* ---- add ---------------------------------------------------------------------------- */
@@ -234,36 +252,92 @@ static int run_add(struct ctl *ctl)
 	return ask(ctl, "io.ublkd.Add", parameters, print_path);
 }
 
-/* ---- del, resize, list, show, features ------------------------------------------------ */
+/* ---- del, resize, wait, gc, list, show, features --------------------------------------- */
+
+static void print_users(const json_t *answer)
+{
+	if (json_is_string(json_object_get(answer, "holder")))
+		ublkd_note("'%s' was in use: %s", text_of(answer, "name"), text_of(answer, "holder"));
+	if (json_is_true(json_object_get(answer, "lingers")))
+		ublkd_note("'%s' is deleted, but still open or mounted: its number is free when its "
+			   "last user is gone", text_of(answer, "name"));
+}
+
+/*
+ * Asks about each device that is named. All are tried; the status is that of the first that
+ * failed. more: parameters for all, taken over.
+ */
+static int ask_each(struct ctl *ctl, const char *method, json_t *more,
+		    void (*print)(const json_t *answer))
+{
+	int status = EXIT_DONE;
+
+	for (int i = 0; i < ctl->nr_args; i++) {
+		json_t *parameters = json_copy(more);
+		int ret;
+
+		json_object_set_new(parameters, "device", json_string(ctl->args[i]));
+		ret = ask(ctl, method, parameters, print);
+		if (!status)
+			status = ret;
+	}
+	json_decref(more);
+	return status;
+}
+
+static int run_del(struct ctl *ctl)
+{
+	json_t *more = json_object();
+
+	/* A server that is older knows neither. */
+	if (ctl->config.force)
+		json_object_set_new(more, "force", json_true());
+	if (ctl->config.when_unused)
+		json_object_set_new(more, "when_unused", json_true());
+	return ask_each(ctl, "io.ublkd.Delete", more, print_users);
+}
+
+static int run_wait(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.Wait", json_object(), print_path);
+}
+
+static void print_collected(const json_t *answer)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "deleted"), i, one) {
+		printf("%s\n", text_of(one, "name"));
+		print_users(one);
+	}
+	json_array_foreach(json_object_get(answer, "kept"), i, one)
+		ublkd_error("'%s' is left: %s", text_of(one, "name"), text_of(one, "reason"));
+}
+
+/* That of the first that is left, though it ought to go. */
+static int kept_status(const json_t *answer)
+{
+	const json_t *kept = json_array_get(json_object_get(answer, "kept"), 0);
+
+	return kept ? failed_status(kept) : EXIT_DONE;
+}
+
+static int run_gc(struct ctl *ctl)
+{
+	json_t *force = ctl->config.force ? json_pack("{s:b}", "force", true) : NULL;
+
+	return ask_for(ctl, "io.ublkd.Collect", force, print_collected, kept_status);
+}
 
 static void print_nothing(const json_t *answer)
 {
 	(void)answer;
 }
 
-/* All are tried; the status is that of the first that failed. */
-static int ask_for_each(struct ctl *ctl, const char *method)
-{
-	int status = EXIT_DONE;
-
-	for (int i = 0; i < ctl->nr_args; i++) {
-		int ret = ask(ctl, method, json_pack("{s:s}", "device", ctl->args[i]),
-			      print_nothing);
-
-		if (!status)
-			status = ret;
-	}
-	return status;
-}
-
-static int run_del(struct ctl *ctl)
-{
-	return ask_for_each(ctl, "io.ublkd.Delete");
-}
-
 static int run_recover(struct ctl *ctl)
 {
-	return ask_for_each(ctl, "io.ublkd.Recover");
+	return ask_each(ctl, "io.ublkd.Recover", json_object(), print_nothing);
 }
 
 static void print_size(const json_t *answer)
@@ -379,6 +453,10 @@ static const struct ctl_command {
 	{ "show", "DEVICE", "Print all about a device.", 1, 1, run_show },
 	{ "recover", "DEVICE…", "Start another process for devices whose last one died.", 1,
 	  INT32_MAX, run_recover },
+	{ "wait", "DEVICE…", "Wait until devices are usable, and print their paths.", 1, INT32_MAX,
+	  run_wait },
+	{ "gc", "", "Delete devices that wait for a server and that nothing describes.", 0, 0,
+	  run_gc },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 
@@ -414,6 +492,16 @@ static int read_words(struct ctl *ctl, int argc, char **argv)
 	return EXIT_DONE;
 }
 
+/* An option that the command does not have; NULL: there is none. */
+static const char *wrong_option(const struct ctl *ctl, const struct ctl_command *command)
+{
+	return ctl->config.name && command->run != run_add ? "name" :
+	       ctl->config.force && command->run != run_del && command->run != run_gc ? "force" :
+	       ctl->config.when_unused && command->run != run_del ? "when-unused" :
+	       ctl->config.shrink && command->run != run_resize	  ? "shrink" :
+								    NULL;
+}
+
 static const struct ctl_command *find_command(struct ctl *ctl)
 {
 	const struct ctl_command *command = NULL;
@@ -431,11 +519,11 @@ static const struct ctl_command *find_command(struct ctl *ctl)
 		ublkd_error("expected %s%s%s, got %d argument(s)", name, *command->usage ? " " : "",
 			    command->usage, ctl->nr_args);
 		command = NULL;
-	} else if (ctl->config.name && command->run != run_add) {
-		ublkd_error("name: expected none with '%s', got '%s'", name, ctl->config.name);
+	} else if (wrong_option(ctl, command)) {
+		ublkd_error("%s: expected none with '%s'", wrong_option(ctl, command), name);
 		command = NULL;
-	} else if (ctl->config.shrink && command->run != run_resize) {
-		ublkd_error("shrink: expected none with '%s', got 'yes'", name);
+	} else if (ctl->config.force && ctl->config.when_unused) {
+		ublkd_error("when-unused: expected none with --force");
 		command = NULL;
 	}
 	ctl->args++;
@@ -451,7 +539,8 @@ static const char *socket_path(const struct ctl *ctl)
 
 static int run(struct ctl *ctl, const struct ctl_command *command)
 {
-	int ret = client_open(&ctl->server, socket_path(ctl), (double)ctl->config.timeout), status;
+	int ret = client_open(&ctl->server, socket_path(ctl), (double)ctl->config.timeout,
+			      command->run == run_wait), status;
 
 	if (ret)
 		return ret == -EACCES || ret == -EPERM ? EXIT_KERNEL : EXIT_RUNTIME;

@@ -54,6 +54,7 @@ static int begin(void **state)
 			.most_clients = 2,
 			.patience = 5,
 			.on_call = manager_call,
+			.on_hang_up = manager_hang_up,
 		},
 	};
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds))
@@ -72,6 +73,7 @@ static int end(void **state)
 	assert_int_equal(host.count, 0);
 	assert_null(manager.jobs);
 	manager_close(&manager);
+	host.table = NULL;
 	host_free(&host);
 	close(client);
 	return 0;
@@ -116,6 +118,12 @@ static void parameters_are_checked(void **state)
 		  ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"../x\"}}",
 		  ERROR("io.ublkd.NotFound", "\"device\":\"../x\"") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"force\":1}}", INVALID("force") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"when_unused\":\"yes\"}}", INVALID("when_unused") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"force\":false}}", ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",
 		  INVALID("name") },
@@ -237,6 +245,98 @@ static void what_was_set_is_shown(void **state)
 				  "{\"device\":\"null-1\"}}"), "it is not usable yet");
 }
 
+#define WAIT(name) "{\"method\":\"io.ublkd.Wait\",\"parameters\":{\"device\":\"" name "\"}}"
+
+static void a_device_is_waited_for(void **state)
+{
+	struct hosted *hosted;
+
+	(void)state;
+	assert_string_equal(answer_to(WAIT("a")), ERROR("io.ublkd.NotFound", "\"device\":\"a\""));
+	assert_string_equal(answer_to(ADD("\"name\":\"a\",")), "");
+	hosted = host.devices[0];
+	manager_live(&manager, hosted);
+	assert_contains(answer_to(WAIT("a")), "\"name\":\"a\"");
+	assert_non_null(manager.jobs);
+	hosted->state = HOSTED_LIVE;
+	manager_live(&manager, hosted);
+	assert_null(manager.jobs);
+	assert_string_equal(answer_to(WAIT("a")),
+			    "{\"parameters\":{\"name\":\"a\",\"path\":\"\",\"number\":0}}");
+	hosted->state = HOSTED_WAITS;
+}
+
+/* Nobody was told of it, as a file describes the device. */
+static void a_failure_is_kept_for_who_waits_later(void **state)
+{
+	struct hosted hosted = { .name = "a", .status = EXIT_BACKING };
+
+	(void)state;
+	manager_ended(&manager, &hosted);
+	assert_string_equal(answer_to(WAIT("a")),
+			    ERROR("io.ublkd.Failed", "\"status\":3,\"message\":\"the server's log says "
+				  "why\""));
+	hosted.status = 0;
+	manager_live(&manager, &hosted);
+	assert_string_equal(answer_to(WAIT("a")), ERROR("io.ublkd.NotFound", "\"device\":\"a\""));
+}
+
+static void what_the_last_server_had_is_known_first(void **state)
+{
+	struct table_entry entry = { .name = "a", .backend = "null",
+				     .options = json_pack("{s:s}", "size", "1M") };
+	struct table table = { .entries = &entry, .count = 1 };
+
+	(void)state;
+	host.table = &table;
+	assert_string_equal(answer_to(WAIT("a")), "");
+	assert_non_null(manager.jobs);
+	manager_take_over(&manager, &table);
+	manager_knows(&manager);
+	assert_int_equal(host.count, 1);
+	assert_non_null(manager.jobs);
+	/* Who hangs up waits no more. */
+	close(client);
+	ev_run(manager.service.loop, EVRUN_NOWAIT);
+	ev_run(manager.service.loop, EVRUN_NOWAIT);
+	assert_null(manager.jobs);
+	client = -1;
+	json_decref(entry.options);
+}
+
+/* Not what is served, what is gone, and what the host is about to start. */
+static void what_the_last_server_left_is_listed(void **state)
+{
+	struct table_entry entries[] = {
+		{ .name = "left", .id = 3, .backend = "mem", .sectors = 2048, .queues = 1, .depth = 8 },
+		{ .name = "served", .backend = "null", .state = TABLE_SERVED },
+		{ .name = "goes", .backend = "null", .state = TABLE_GOES },
+		{ .name = "added", .backend = "null", .options = json_pack("{s:s}", "size", "1M") },
+	};
+	struct table table = { .entries = entries, .count = ARRAY_SIZE(entries) };
+
+	(void)state;
+	host.table = &table;
+	manager_take_over(&manager, &table);
+	manager_knows(&manager);
+#define LEFT "{\"name\":\"left\",\"path\":\"/dev/ublkb3\",\"number\":3,\"state\":\"waiting\"," \
+	     "\"size\":1048576,\"backend\":\"mem\",\"pid\":null}"
+	assert_contains(answer_to("{\"method\":\"io.ublkd.List\"}"), "," LEFT "]}}");
+	assert_string_equal(answer_to("{\"method\":\"io.ublkd.Show\",\"parameters\":"
+				      "{\"device\":\"3\"}}"),
+			    "{\"parameters\":{\"device\":" LEFT ",\"config\":{},\"queues\":1,"
+			    "\"depth\":8,\"data\":null,\"counters\":null}}");
+	assert_contains(answer_to(WAIT("left")), "\"status\":3,\"message\":\"it waits for a server");
+	assert_contains(answer_to("{\"method\":\"io.ublkd.Delete\",\"parameters\":"
+				  "{\"device\":\"/dev/ublkb3\",\"when_unused\":true}}"),
+			"expected a device that is served");
+	/* One that is described is none for Collect. */
+	entries[0].wanted = true;
+	assert_string_equal(answer_to("{\"method\":\"io.ublkd.Collect\"}"),
+			    "{\"parameters\":{\"deleted\":[],\"kept\":[]}}");
+	json_decref(entries[3].options);
+}
+
 static void a_stop_answers_those_who_wait(void **state)
 {
 	char text[256];
@@ -270,7 +370,9 @@ static void what_was_added_to_the_last_server_is_added_again(void **state)
 	(void)state;
 	capture_begin();
 	manager_take_over(&manager, &table);
+	manager_knows(&manager);
 	manager_take_over(&manager, &table);
+	manager_knows(&manager);
 	assert_contains(capture_end(), "unfit: device 7 cannot be taken over as it was added");
 	assert_int_equal(host.count, 1);
 	assert_string_equal(host.devices[0]->name, "one");
@@ -294,7 +396,7 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			 (int)strcspn(at, "("), at);
 		assert_string_equal(answer_to(line), INVALID("no"));
 	}
-	assert_int_equal(methods, 8);
+	assert_int_equal(methods, 10);
 	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
 			"interface io.ublkd\\n");
@@ -313,6 +415,10 @@ int main(void)
 		TEST(a_device_that_waits_is_listed_and_left_alone),
 		TEST(a_device_is_resized_once_it_is_live),
 		TEST(what_was_set_is_shown),
+		TEST(a_device_is_waited_for),
+		TEST(a_failure_is_kept_for_who_waits_later),
+		TEST(what_the_last_server_had_is_known_first),
+		TEST(what_the_last_server_left_is_listed),
 		TEST(a_stop_answers_those_who_wait),
 		TEST(what_was_added_to_the_last_server_is_added_again),
 		TEST(the_interface_has_every_method_and_no_other),

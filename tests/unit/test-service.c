@@ -19,7 +19,7 @@
 
 static struct service service;
 static struct service_call *kept; /* a call of Keep, which is answered later */
-static unsigned heard;
+static unsigned heard, hung_up;
 
 /* Echo gives its parameters back, Large a megabyte, Keep nothing until it is told to. */
 static void on_call(struct service_call *call)
@@ -38,6 +38,12 @@ static void on_call(struct service_call *call)
 	}
 }
 
+static void on_hang_up(struct service_call *call)
+{
+	assert_ptr_equal(call, kept);
+	hung_up++;
+}
+
 static int begin(void **state)
 {
 	service = (struct service){
@@ -46,8 +52,9 @@ static int begin(void **state)
 		.most_clients = 8,
 		.patience = 60,
 		.on_call = on_call,
+		.on_hang_up = on_hang_up,
 	};
-	heard = 0;
+	heard = hung_up = 0;
 	return scratch_make(state);
 }
 
@@ -311,6 +318,32 @@ static void a_call_outlives_its_client(void **state)
 	close(fd);
 }
 
+static void a_hang_up_is_noticed_during_a_call(void **state)
+{
+	int fd = new_client();
+
+	(void)state;
+	PUT(fd, "{\"method\":\"t.Keep\"}");
+	turn(3);
+	assert_int_equal(hung_up, 0);
+	close(fd);
+	turn(3);
+	assert_int_equal(hung_up, 1);
+	service_reply(kept, NULL);
+	assert_int_equal(service.nr_clients, 0);
+
+	/* Who says only that nothing more comes still hears the answer. */
+	fd = new_client();
+	PUT(fd, "{\"method\":\"t.Keep\"}");
+	shutdown(fd, SHUT_WR);
+	turn(3);
+	assert_int_equal(hung_up, 1);
+	service_reply(kept, NULL);
+	turn(3);
+	assert_string_equal(got(fd), "{\"parameters\":{}}|$");
+	close(fd);
+}
+
 static void too_many_clients_are_turned_away(void **state)
 {
 	int fds[8], more;
@@ -427,6 +460,7 @@ int main(void)
 		TEST(an_answer_that_is_not_taken_is_given_up),
 		TEST(an_answer_may_be_longer_than_the_socket_holds),
 		TEST(a_call_outlives_its_client),
+		TEST(a_hang_up_is_noticed_during_a_call),
 		TEST(too_many_clients_are_turned_away),
 		TEST(chance_finds_nothing),
 		TEST(the_socket_is_one_servers_alone),

@@ -45,8 +45,12 @@ static void the_command_line_is_checked(void **state)
 	REFUSES(EXIT_USAGE, "expected show DEVICE, got 0 argument(s)", "show");
 	REFUSES(EXIT_USAGE, "expected list, got 1 argument(s)", "list", "a");
 	REFUSES(EXIT_USAGE, "expected del DEVICE…, got 0 argument(s)", "del");
-	REFUSES(EXIT_USAGE, "name: expected none with 'list', got 'a'", "list", "--name=a");
-	REFUSES(EXIT_USAGE, "shrink: expected none with 'del', got 'yes'", "del", "a", "--shrink");
+	REFUSES(EXIT_USAGE, "name: expected none with 'list'", "list", "--name=a");
+	REFUSES(EXIT_USAGE, "force: expected none with 'show'", "show", "a", "--force");
+	REFUSES(EXIT_USAGE, "when-unused: expected none with 'list'", "list", "--when-unused");
+	REFUSES(EXIT_USAGE, "when-unused: expected none with --force", "del", "a", "--force",
+		"--when-unused");
+	REFUSES(EXIT_USAGE, "shrink: expected none with 'del'", "del", "a", "--shrink");
 	REFUSES(EXIT_USAGE, "expected resize DEVICE [SIZE], got 3 argument(s)", "resize", "a", "1M", "2M");
 	REFUSES(EXIT_USAGE, "timeout: expected 1…86400, got '0'", "--timeout=0", "list");
 	REFUSES(EXIT_RUNTIME, "cannot reach a server at '/no/socket': No such file or directory: "
@@ -96,7 +100,6 @@ static int status_of(const char *answer, const char *command, const char *first,
 	return status;
 }
 
-/* The status of "del x" where the server's answer is this. */
 static int status_for(const char *answer)
 {
 	return status_of(answer, "del", "x", NULL);
@@ -108,6 +111,11 @@ static void an_answer_decides_the_exit_status(void **state)
 	assert_int_equal(status_for("{\"parameters\":{}}"), EXIT_DONE);
 	assert_string_equal(said, "");
 	assert_int_equal(status_for("{}"), EXIT_DONE);
+	assert_int_equal(status_for("{\"parameters\":{\"name\":\"x\",\"holder\":\"mounted at /m\","
+				    "\"lingers\":true}}"), EXIT_DONE);
+	assert_string_equal(said, "ublkctl: 'x' was in use: mounted at /m\n"
+			    "ublkctl: 'x' is deleted, but still open or mounted: its number is free "
+			    "when its last user is gone\n");
 	assert_int_equal(status_for("{\"error\":\"io.ublkd.NotFound\",\"parameters\":"
 				    "{\"device\":\"x\"}}"), EXIT_USAGE);
 	assert_int_equal(status_for("{\"error\":\"io.ublkd.InUse\",\"parameters\":"
@@ -135,6 +143,15 @@ static void a_size_is_read_before_the_server_is_asked(void **state)
 	assert_int_equal(status_of("{}", "resize", "x", "-1"), EXIT_USAGE);
 	assert_string_equal(said, "ublkctl: expected a size such as 64M, got '-1'\n");
 	assert_int_equal(status_of("{}", "resize", "x", "8E"), EXIT_USAGE);
+}
+
+static void what_is_left_decides_too(void **state)
+{
+	(void)state;
+	assert_int_equal(status_of("{\"parameters\":{\"deleted\":[],\"kept\":[]}}", "gc", NULL, NULL), EXIT_DONE);
+	assert_int_equal(status_of("{\"parameters\":{\"deleted\":[],\"kept\":[{\"name\":\"x\","
+				   "\"status\":5,\"reason\":\"mounted at /m\"}]}}", "gc", NULL, NULL), EXIT_TAKEN);
+	assert_string_equal(said, "ublkctl: 'x' is left: mounted at /m\n");
 }
 
 static void assert_value(json_t *known, const char *layers, const char *name, const char *given,
@@ -185,6 +202,7 @@ int main(void)
 						scratch_remove),
 		cmocka_unit_test_setup_teardown(a_size_is_read_before_the_server_is_asked, scratch_make,
 						scratch_remove),
+		cmocka_unit_test_setup_teardown(what_is_left_decides_too, scratch_make, scratch_remove),
 		cmocka_unit_test(paths_are_made_absolute),
 		cmocka_unit_test(the_manual_has_every_option_and_command),
 	};
