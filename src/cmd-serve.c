@@ -194,7 +194,7 @@ static void stop(struct serve *serve)
 {
 	serve->failed = true;
 	if (serve->supervisor.begun)
-		supervisor_stop(&serve->supervisor, SIGTERM);
+		workers_stop(serve, SIGTERM);
 	else
 		host_stop(&serve->host, false);
 }
@@ -280,7 +280,7 @@ void serve_leave(struct serve *serve)
 	serve->process.leaves = true;
 	recover_hurry(&serve->recover);
 	if (serve->supervisor.begun)
-		supervisor_stop(&serve->supervisor, SIGNAL_LEAVE);
+		workers_stop(serve, SIGNAL_LEAVE);
 	else
 		host_leave(&serve->host);
 }
@@ -294,7 +294,7 @@ static void on_stop(struct process *process, int signal)
 		serve_end(serve, EXIT_DONE);
 	} else if (serve->supervisor.begun) {
 		process->leaves = serve->config.keep && signal != SIGINT;
-		supervisor_stop(&serve->supervisor, signal);
+		workers_stop(serve, signal);
 	} else if (serve->config.keep && signal != SIGINT && process->stops == 1) {
 		serve_leave(serve);
 	} else {
@@ -307,10 +307,14 @@ static void on_leave(struct process *process)
 {
 	struct serve *serve = container_of(process, struct serve, process);
 
-	if (serve->host.table)
+	if (serve->waits) {
+		handover_abandon(&serve->handover);
+		serve_end(serve, EXIT_DONE);
+	} else if (serve->host.table) {
 		serve_leave(serve);
-	else
+	} else {
 		ublkd_note("the signal to leave devices to another server is of no use without --state");
+	}
 }
 
 static void on_stats(struct process *process)

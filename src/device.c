@@ -886,6 +886,11 @@ static void added_disk(struct ctrl_command *command, int result)
 	if (!result && device->former) {
 		device->former = NULL;
 		device->added = device->entered = true;
+		/* Told to stop meanwhile: as before, it waits. */
+		if (device->stopping) {
+			device->leaving = true;
+			device->leave_until = ev_now(device->loop) + LEAVE_DEADLINE;
+		}
 	}
 	if (!ended_well(command, result))
 		return;

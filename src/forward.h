@@ -22,7 +22,7 @@ struct forward {
 };
 
 /*
- * Takes the socket over, and closes it. patience: seconds for the answer, 0:
+ * parameters: an object, the caller's. Takes the socket over, and closes it. patience: seconds for the answer, 0:
  * however long it takes. 0, and done() follows, or -errno.
  */
 int forward_start(struct forward *forward, struct ev_loop *loop, int fd, const char *method,

@@ -53,8 +53,13 @@ static int hold_on(struct handover *handover, const char *path)
 		if (handover->pid <= 0)
 			return handover->pid;
 		handover->pid_fd = (int)syscall(SYS_pidfd_open, handover->pid, 0);
-		if (handover->pid_fd < 0 && errno != ESRCH)
-			return -errno;
+		if (handover->pid_fd < 0 && errno != ESRCH) {
+			int ret = -errno;
+
+			ublkd_error("cannot hold on to process %d: %s", handover->pid,
+				    strerror(-ret));
+			return ret;
+		}
 		holder = table_holder(path);
 	} while (handover->pid_fd < 0 || holder != handover->pid);
 	return 1;

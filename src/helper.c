@@ -58,7 +58,7 @@ int helper_start(struct helper *helper, struct ev_loop *loop, const char *const 
 		assert(i < HELPER_ARGS);
 		argv[2 + i] = (char *)(uintptr_t)args[i];
 	}
-	ret = self_spawn(&pid, argv, NULL, true);
+	ret = self_spawn(&pid, argv, NULL);
 	if (ret)
 		return ret;
 	helper->loop = loop;

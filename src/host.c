@@ -109,7 +109,8 @@ static void on_gone(struct device *device, int status)
 		host->stopping--;
 	/* Once it was taken over, its entry went with it. */
 	if (hosted->former)
-		hosted->former->state = device->former ? TABLE_WAITS : TABLE_GONE;
+		hosted->former->state = device->former || device->leaving ? TABLE_WAITS :
+									  TABLE_GONE;
 	host->holds |= device->holds;
 	/* A command or a request that is stuck in the driver still owns what we would free. */
 	if (status != EXIT_TIMEOUT && !device->holds) {

@@ -156,6 +156,13 @@ static void late(struct ctrl_command *command)
 
 	if (hunt->given_up)
 		return;
+	if (command->op == UBLK_CMD_DEL_DEV) {
+		ublkd_note("the dead device %u is still open or mounted: it goes with its last user",
+			   command->dev_id);
+		ctrl_abandon(command);
+		look_at_next(hunt);
+		return;
+	}
 	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
 		    ctrl_op_name(command->op), command->dev_id, command->deadline);
 	hunt->given_up = true;

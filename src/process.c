@@ -139,14 +139,20 @@ void process_watch_signals(struct process *process, struct ev_loop *loop)
 		{ SIGNAL_LEAVE, on_leave_signal },
 	};
 
+	sigset_t ours;
+
 	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&ours);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
 		ev_signal *watcher = &process->signals[i];
 
 		ev_signal_init(watcher, signals[i].on_signal, signals[i].number);
 		watcher->data = process;
 		ev_signal_start(loop, watcher);
+		sigaddset(&ours, signals[i].number);
 	}
+	/* A worker is started with them blocked; what came meanwhile comes now. */
+	sigprocmask(SIG_UNBLOCK, &ours, NULL);
 }
 
 /* ---- what is left for others ---------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -38,13 +39,20 @@ static void on_live(struct worker *worker)
 
 	router_live(&serve->router, worker);
 	/* Again is no news for who reads the lines. */
-	if (!worker->asked && !worker->deaths)
+	if (!worker->asked && !worker->was_live)
 		serve_print(serve, worker->name, worker->path);
 }
 
 static void on_settled(struct supervisor *supervisor)
 {
 	serve_settled(supervisor->owner);
+}
+
+static void end(struct serve *serve)
+{
+	int status = serve->supervisor.status;
+
+	serve_end(serve, status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE);
 }
 
 /* number: of a device that may still be held for a moment, or UBLK_DEV_ID_ANY. */
@@ -57,12 +65,15 @@ static void hunted(struct orphan_hunt *orphans)
 	serve->hunting = false;
 	if (serve->hunt_again)
 		hunt(serve, serve->hunt_next);
+	else if (serve->ending)
+		end(serve);
 }
 
 static void hunt(struct serve *serve, uint32_t number)
 {
+	/* Of several that came meanwhile, those that are held still are the next start's. */
+	serve->hunt_next = serve->hunt_again ? UBLK_DEV_ID_ANY : number;
 	serve->hunt_again = serve->hunting;
-	serve->hunt_next = number;
 	if (serve->hunting || serve->hunt.given_up)
 		return;
 	serve->hunting = true;
@@ -74,13 +85,13 @@ static void on_end(struct worker *worker)
 {
 	struct serve *serve = worker->supervisor->owner;
 	const char *before;
-	unsigned number;
+	uint32_t number = UBLK_DEV_ID_ANY;
 
 	router_failed(&serve->router, worker);
 	note_entry(worker->supervisor, worker->name, false);
 	/* Its process has died before it could delete the device. The worker's name ends here. */
 	before = log_switch(NULL);
-	if (worker->status && sscanf(worker->path, "/dev/ublkb%u", &number) == 1)
+	if (worker->status && sscanf(worker->path, "/dev/ublkb%" SCNu32, &number) < 2)
 		hunt(serve, number);
 	log_switch(before);
 }
@@ -89,9 +100,9 @@ static void on_gone(struct supervisor *supervisor)
 {
 	struct serve *serve = supervisor->owner;
 
-	serve_end(serve, supervisor->status ? supervisor->status :
-			 serve->failed	    ? EXIT_RUNTIME :
-					      EXIT_DONE);
+	serve->ending = true;
+	if (!serve->hunting)
+		end(serve);
 }
 
 static void need_files(struct serve *serve)
@@ -132,15 +143,22 @@ static int add(struct serve *serve, const struct conf_device *device)
 {
 	char backend[256];
 
+	if (device->spec.untold) {
+		ublkd_error("%s: expected settings in UTF-8 with --workers", device->name);
+		return EXIT_USAGE;
+	}
 	spec_name(&device->spec, backend, sizeof(backend));
-	return supervisor_add(&serve->supervisor, device->name, backend, device->spec.given,
-			      false) ? 0 : -ENOMEM;
+	if (supervisor_add(&serve->supervisor, device->name, backend, device->spec.given,
+			   false))
+		return EXIT_DONE;
+	ublkd_error("%s: no memory", device->name);
+	return EXIT_RUNTIME;
 }
 
 int workers_open(struct serve *serve)
 {
 	struct supervisor *supervisor = &serve->supervisor;
-	int ret = make_options(serve);
+	int status = make_options(serve) ? EXIT_RUNTIME : EXIT_DONE;
 
 	supervisor->loop = serve->loop;
 	supervisor->table = &serve->table;
@@ -155,12 +173,10 @@ int workers_open(struct serve *serve)
 	serve->router.supervisor = supervisor;
 	serve->router.manager = &serve->manager;
 	serve->router.on_more = on_more;
-	for (unsigned i = 0; !ret && i < serve->conf.count; i++)
-		ret = add(serve, serve->conf.devices[i]);
-	if (ret) {
-		ublkd_error("no memory for the devices");
-		return EXIT_RUNTIME;
-	}
+	for (unsigned i = 0; !status && i < serve->conf.count; i++)
+		status = add(serve, serve->conf.devices[i]);
+	if (status)
+		return status;
 	return supervisor_open(supervisor) ? EXIT_RUNTIME : EXIT_DONE;
 }
 
@@ -174,6 +190,12 @@ void workers_start(struct serve *serve)
 {
 	need_files(serve);
 	supervisor_start(&serve->supervisor);
+}
+
+void workers_stop(struct serve *serve, int signal)
+{
+	router_stop(&serve->router);
+	supervisor_stop(&serve->supervisor, signal, serve->process.leaves);
 }
 
 void workers_take_over(struct serve *serve)
@@ -255,7 +277,7 @@ static int read_settings(struct spec *spec, int count, char **settings)
 	return status ? status : spec_check(spec);
 }
 
-/* CHANNEL [OPTION…] NAME KIND BACKEND [KEY=VALUE…] */
+/* CHANNEL [OPTION…] -- NAME KIND BACKEND [KEY=VALUE…] */
 static int read_arguments(struct serve *serve, int argc, char **argv)
 {
 	struct only *only = &serve->only;
@@ -264,9 +286,9 @@ static int read_arguments(struct serve *serve, int argc, char **argv)
 	if (argc < 4)
 		return EXIT_USAGE;
 	only->channel = atoi(argv[0]);
-	for (; i < argc && !strncmp(argv[i], "--", 2) && !status; i++)
+	for (; i < argc && strcmp(argv[i], "--") && !status; i++)
 		status = serve_flag(serve, argv[i]);
-	if (status || argc - i < 3 || !serve->config.state)
+	if (status || argc - ++i < 3 || !serve->config.state)
 		return EXIT_USAGE;
 	only->name = argv[i++];
 	log_switch(only->name);

@@ -51,7 +51,7 @@ struct serve {
 	struct router router;
 	struct orphan_hunt hunt; /* for what a worker left whose device could not wait */
 	uint32_t hunt_next;
-	bool hunting, hunt_again;
+	bool hunting, hunt_again, ending;
 	char *worker_options[5]; /* NULL behind them; the first is allocated */
 	struct only only; /* in a worker */
 	struct process process;
@@ -78,6 +78,8 @@ int workers_open(struct serve *serve);
 void workers_close(struct serve *serve);
 /* The devices are known by now, and the dead ones of others are gone. */
 void workers_start(struct serve *serve);
+/* All are told by the signal; serve_end() follows. */
+void workers_stop(struct serve *serve, int signal);
 /* What the last server's clients had added. */
 void workers_take_over(struct serve *serve);
 /* Opens the table and the channel of a worker. An exit status. */

@@ -500,7 +500,7 @@ const char *service_wrong_in_add(const struct service_call *call)
 	if (name && !name_fits(name))
 		return "name";
 	json_object_foreach(json_object_get(call->parameters, "options"), key, value) {
-		if (!json_is_string(value))
+		if (!json_is_string(value) || strchr(key, '='))
 			return "options";
 	}
 	return NULL;
@@ -958,7 +958,11 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	int status = hosted->status;
 	const char *text = job->listener.text;
 
-	if ((job->kind == JOB_DELETE || job->kind == JOB_UNUSED) && !status)
+	bool deletes = job->kind == JOB_DELETE || job->kind == JOB_UNUSED;
+
+	if (deletes && hosted->device.leaving)
+		service_failed(job->call, EXIT_RUNTIME, "it is left to the next server");
+	else if (deletes && !status)
 		service_reply(job->call, deleted_json(hosted->name, job->holder,
 						      hosted->device.lingers));
 	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)

@@ -164,6 +164,15 @@ static const char *wrong_member(json_t *message)
 	return json_object_get(message, "method") ? NULL : "method";
 }
 
+/* Whatever the answer to another call was about, this one has nothing to do with it. */
+static void hand_over(struct service_call *call)
+{
+	const char *before = log_switch(NULL);
+
+	call->service->on_call(call);
+	log_switch(before);
+}
+
 static void hear(struct client *client, const char *text, size_t length)
 {
 	struct service_call *call = calloc(1, sizeof(*call));
@@ -191,7 +200,7 @@ static void hear(struct client *client, const char *text, size_t length)
 	if (wrong)
 		service_invalid(call, wrong);
 	else
-		client->service->on_call(call);
+		hand_over(call);
 }
 
 /* Takes a message out of the input, if one is complete. */

@@ -119,7 +119,8 @@ int spec_set(struct spec *spec, const char *name, size_t length, const char *val
 		return unknown_option(spec, name, length);
 	if (options_set(set, option, value))
 		return EXIT_USAGE;
-	json_object_set_new(spec->given, option->name, json_string(value ? value : "yes"));
+	if (json_object_set_new(spec->given, option->name, json_string(value ? value : "yes")))
+		spec->untold = true;
 	return EXIT_DONE;
 }
 

@@ -32,6 +32,7 @@ struct spec {
 	struct layer layers[SPEC_MOST_LAYERS]; /* the topmost first */
 	unsigned nr_layers;
 	json_t *given; /* the settings as they were given: texts */
+	bool untold;   /* one of them is no UTF-8, and so it is missing there */
 	uid_t uid; /* of the node, see node.h; known when it was checked */
 	gid_t gid;
 };

@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "supervisor-methods.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <string.h>
 
 #include "exit.h"
@@ -23,12 +23,69 @@ static const char *text_parameter(const struct service_call *call, const char *n
 	return json_string_value(json_object_get(call->parameters, name));
 }
 
+/* ---- calls that wait for a worker ---------------------------------------------------------- */
+
+/* To be live, or, with the answer that is given then, to have ended. */
+struct waiting {
+	struct waiting *next;
+	struct service_call *call;
+	const struct worker *worker;
+	json_t *answer;
+};
+
+static int wait_for(struct service_call *call, const struct worker *worker, json_t *answer)
+{
+	struct router *router = router_of(call);
+	struct waiting *waiting = calloc(1, sizeof(*waiting));
+
+	if (!waiting)
+		return -ENOMEM;
+	*waiting = (struct waiting){ router->waiting, call, worker, answer };
+	router->waiting = waiting;
+	return 0;
+}
+
+/* One that matches, off the list, to be freed; worker or call NULL: any. */
+static struct waiting *take_waiting(struct router *router, const struct worker *worker,
+				    const struct service_call *call)
+{
+	struct waiting **link = &router->waiting, *taken;
+
+	while (*link && ((worker && (*link)->worker != worker) || (call && (*link)->call != call)))
+		link = &(*link)->next;
+	taken = *link;
+	if (taken)
+		*link = taken->next;
+	return taken;
+}
+
+/* How it went: error NULL, and the parameters of its answer, or why not. */
+static void answer_waiting(struct waiting *waiting, json_t *parameters, int status,
+			   const char *error)
+{
+	if (error)
+		service_failed(waiting->call, status, error);
+	else
+		service_reply(waiting->call, parameters);
+	free(waiting);
+}
+
+void router_stop(struct router *router)
+{
+	struct waiting *waiting;
+
+	while ((waiting = take_waiting(router, NULL, NULL)))
+		answer_waiting(waiting, waiting->answer, EXIT_RUNTIME,
+			       waiting->answer ? NULL : "it was stopped before it was usable");
+}
+
 /* ---- calls that a worker answers -------------------------------------------------------- */
 
 struct passed_on {
 	struct passed_on *next;
 	struct forward forward;
 	struct service_call *call;
+	char name[65]; /* of its device */
 };
 
 static void take_off(struct passed_on *passed)
@@ -40,6 +97,19 @@ static void take_off(struct passed_on *passed)
 	*link = passed->next;
 }
 
+/* Its device is deleted, and until the worker has ended its name is taken. */
+static bool is_of_end(const struct passed_on *passed, const char *error)
+{
+	return !error && !strcmp(passed->call->method, "io.ublkd.Delete");
+}
+
+static bool wait_for_end(struct service_call *call, const char *name, json_t *answer)
+{
+	const struct worker *worker = supervisor_find(router_of(call)->supervisor, name);
+
+	return answer && worker && !wait_for(call, worker, answer);
+}
+
 static void answered(struct forward *forward, json_t *answer)
 {
 	struct passed_on *passed = container_of(forward, struct passed_on, forward);
@@ -47,6 +117,10 @@ static void answered(struct forward *forward, json_t *answer)
 	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
 
 	take_off(passed);
+	if (is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) {
+		free(passed);
+		return;
+	}
 	if (!answer)
 		service_failed(passed->call, EXIT_RUNTIME,
 			       "its process died before it could answer");
@@ -82,6 +156,7 @@ static void pass_on(struct service_call *call, struct worker *worker)
 	fd = passed ? worker_connect(worker) : -1;
 	if (fd >= 0) {
 		passed->call = call;
+		snprintf(passed->name, sizeof(passed->name), "%s", worker->name);
 		passed->forward.done = answered;
 		if (!forward_start(&passed->forward, worker->supervisor->loop, fd, call->method,
 				   call->parameters, 0)) {
@@ -143,7 +218,8 @@ static void told(struct forward *forward, json_t *answer)
 	free(share);
 }
 
-static void ask(struct gathering *gathering, struct worker *worker, size_t place)
+static void ask(struct gathering *gathering, struct worker *worker, size_t place,
+		json_t *parameters)
 {
 	struct share *share = calloc(1, sizeof(*share));
 	int fd = share ? worker_connect(worker) : -1;
@@ -154,7 +230,7 @@ static void ask(struct gathering *gathering, struct worker *worker, size_t place
 		share->forward.done = told;
 		gathering->left++;
 		if (!forward_start(&share->forward, worker->supervisor->loop, fd,
-				   gathering->call->method, json_object(), LIST_PATIENCE))
+				   gathering->call->method, parameters, LIST_PATIENCE))
 			return;
 		gathering->left--;
 	}
@@ -165,95 +241,63 @@ static void run_list(struct service_call *call)
 {
 	struct supervisor *supervisor = router_of(call)->supervisor;
 	struct gathering *gathering = calloc(1, sizeof(*gathering));
+	json_t *nothing = json_object();
 	size_t place = 0;
 
 	if (!gathering) {
+		json_decref(nothing);
 		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
 	*gathering = (struct gathering){ .call = call, .devices = json_array(), .left = 1 };
 	for (struct worker *w = supervisor->workers; w; w = w->next) {
 		json_array_append_new(gathering->devices, device_json(w));
-		ask(gathering, w, place++);
+		ask(gathering, w, place++, nothing);
 	}
+	json_decref(nothing);
 	manager_list_left(router_of(call)->manager, gathering->devices);
 	gathered(gathering);
 }
 
 /* ---- Add, Wait, Recover ------------------------------------------------------------------- */
 
-/* A call for a worker to be live. */
-struct waiting {
-	struct waiting *next;
-	struct service_call *call;
-	const struct worker *worker;
-};
-
-static void wait_for(struct service_call *call, const struct worker *worker)
-{
-	struct router *router = router_of(call);
-	struct waiting *waiting = calloc(1, sizeof(*waiting));
-
-	if (!waiting) {
-		service_failed(call, EXIT_RUNTIME, "no memory");
-		return;
-	}
-	*waiting = (struct waiting){ router->waiting, call, worker };
-	router->waiting = waiting;
-}
-
-/* One that matches, off the list; worker or call NULL: any. */
-static struct service_call *take_waiting(struct router *router, const struct worker *worker,
-					 const struct service_call *call)
-{
-	struct waiting **link = &router->waiting, *taken;
-	struct service_call *found;
-
-	while (*link && ((worker && (*link)->worker != worker) || (call && (*link)->call != call)))
-		link = &(*link)->next;
-	taken = *link;
-	if (!taken)
-		return NULL;
-	*link = taken->next;
-	found = taken->call;
-	free(taken);
-	return found;
-}
-
-static void reply_live(struct service_call *call, const struct worker *worker)
+static json_t *live_json(const struct worker *worker)
 {
 	uint64_t number = 0;
 
 	parse_uint(worker->path + strcspn(worker->path, "0123456789"), &number);
-	service_reply(call, json_pack("{s:s, s:s, s:I}", "name", worker->name, "path", worker->path,
-				      "number", (json_int_t)number));
+	return json_pack("{s:s, s:s, s:I}", "name", worker->name, "path", worker->path, "number",
+			 (json_int_t)number);
 }
 
 void router_live(struct router *router, const struct worker *worker)
 {
-	struct service_call *call;
+	struct waiting *waiting;
 
-	while ((call = take_waiting(router, worker, NULL)))
-		reply_live(call, worker);
+	while ((waiting = take_waiting(router, worker, NULL)))
+		answer_waiting(waiting, waiting->answer ? waiting->answer : live_json(worker), 0,
+			       NULL);
 }
 
 void router_failed(struct router *router, const struct worker *worker)
 {
-	struct service_call *call;
+	struct waiting *waiting;
 
-	while ((call = take_waiting(router, worker, NULL)))
-		service_failed(call, worker->status ? worker->status : EXIT_RUNTIME,
+	while ((waiting = take_waiting(router, worker, NULL)))
+		answer_waiting(waiting, waiting->answer,
+			       worker->status ? worker->status : EXIT_RUNTIME,
+			       waiting->answer	? NULL :
 			       worker->error[0] ? worker->error : "the server's log says why");
 }
 
 static void run_wait(struct service_call *call, const struct worker *worker)
 {
 	if (worker->state == WORKER_LIVE)
-		reply_live(call, worker);
+		service_reply(call, live_json(worker));
 	else if (worker->state == WORKER_FAILED)
 		service_failed(call, EXIT_RUNTIME, why_not(worker));
-	else
-		wait_for(call, worker);
+	else if (wait_for(call, worker, NULL))
+		service_failed(call, EXIT_RUNTIME, "no memory");
 }
 
 static char *make_name(struct router *router, const char *backend)
@@ -280,7 +324,7 @@ static void run_add(struct service_call *call)
 		service_invalid(call, wrong);
 		return;
 	}
-	if (router->supervisor->stopped) {
+	if (router->supervisor->stopped || router->manager->host->stopped) {
 		service_failed(call, EXIT_RUNTIME, "the server is stopping");
 		return;
 	}
@@ -290,6 +334,10 @@ static void run_add(struct service_call *call)
 	}
 	if (!name)
 		name = made = make_name(router, backend);
+	if (made && !spec_name_fits(made)) {
+		service_failed(call, EXIT_USAGE, "expected a backend; 'ublkd help' lists them");
+		return;
+	}
 	options = options ? json_incref(options) : json_object();
 	worker = name ? supervisor_add(router->supervisor, name, backend, options, true) : NULL;
 	json_decref(options);
@@ -297,10 +345,11 @@ static void run_add(struct service_call *call)
 		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
-	worker->asked = true;
-	wait_for(call, worker);
+	worker->quiet = worker->asked = true;
+	if (wait_for(call, worker, NULL))
+		service_failed(call, EXIT_RUNTIME, "no memory to say how it went");
 	router->on_more(router);
-	supervisor_start(router->supervisor);
+	supervisor_go_on(router->supervisor);
 }
 
 static void run_recover(struct service_call *call, struct worker *worker)
@@ -342,6 +391,7 @@ static void on_hang_up(struct service_call *call)
 {
 	struct router *router = router_of(call);
 	struct passed_on *passed = router->passed_on;
+	struct waiting *waiting = take_waiting(router, NULL, call);
 
 	while (passed && passed->call != call)
 		passed = passed->next;
@@ -350,8 +400,8 @@ static void on_hang_up(struct service_call *call)
 		forward_abandon(&passed->forward);
 		free(passed);
 		service_reply(call, NULL);
-	} else if (take_waiting(router, NULL, call)) {
-		service_reply(call, NULL);
+	} else if (waiting) {
+		answer_waiting(waiting, waiting->answer, 0, NULL);
 	} else {
 		manager_hang_up(call);
 	}

@@ -25,6 +25,8 @@ struct router {
 
 /* Opens the socket of the manager. -errno after an error text. */
 int router_open(struct router *router, const char *path);
+/* The supervisor is about to stop: nobody waits for a start any more. */
+void router_stop(struct router *router);
 /* A device is usable. */
 void router_live(struct router *router, const struct worker *worker);
 /* It is not going to be, as its worker ended or failed. */

@@ -22,7 +22,7 @@
 #define LONG_LIFE 60
 /* Before the next start: at once after the first death, then 1, 2, 4 … */
 #define LONGEST_REST 60
-/* In a row; with the rests they take six minutes. */
+/* In a row; with the rests they take four minutes. */
 #define MOST_DEATHS 11
 
 static void start(struct worker *worker);
@@ -53,18 +53,24 @@ static bool is_gone(const struct supervisor *supervisor)
 				     !supervisor->workers && !supervisor->stays;
 }
 
-/* As far as it goes now; called whenever a worker is one step further. */
-static void go_on(struct supervisor *supervisor)
+static struct worker *next_to_start(const struct supervisor *supervisor)
 {
-	struct worker *next;
+	struct worker *worker = supervisor->workers;
+
+	while (worker && worker->state != WORKER_WAITS)
+		worker = worker->next;
+	return supervisor->stopped || supervisor->starting >= MOST_STARTING ? NULL : worker;
+}
+
+/* Called whenever a worker is one step further. */
+void supervisor_go_on(struct supervisor *supervisor)
+{
+	struct worker *worker;
 
 	if (!supervisor->begun || supervisor->gone)
 		return;
-	for (struct worker *w = supervisor->workers; w && !supervisor->stopped; w = next) {
-		next = w->next;
-		if (w->state == WORKER_WAITS && supervisor->starting < MOST_STARTING)
-			start(w);
-	}
+	while ((worker = next_to_start(supervisor)))
+		start(worker);
 	if (is_gone(supervisor)) {
 		supervisor->gone = true;
 		supervisor->on_gone(supervisor);
@@ -77,7 +83,7 @@ static void go_on(struct supervisor *supervisor)
 static void note_status(struct worker *worker, int status)
 {
 	worker->status = status;
-	if (!worker->supervisor->status && !worker->asked)
+	if (!worker->supervisor->status && !worker->quiet)
 		worker->supervisor->status = status;
 }
 
@@ -121,7 +127,7 @@ static void rest_is_over(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop;
 	(void)events;
 	set_state(worker, WORKER_WAITS);
-	go_on(worker->supervisor);
+	supervisor_go_on(worker->supervisor);
 }
 
 static void rest(struct worker *worker)
@@ -131,6 +137,7 @@ static void rest(struct worker *worker)
 	if (worker->deaths == MOST_DEATHS) {
 		ublkd_error("its process died %u times in a row: its I/O waits until 'ublkctl "
 			    "recover' starts another", worker->deaths);
+		note_status(worker, worker->status);
 		set_state(worker, WORKER_FAILED);
 		worker->supervisor->on_failed(worker);
 		return;
@@ -173,27 +180,28 @@ static void read_stream(struct worker_stream *stream);
 
 static void died(struct worker *worker, int status)
 {
-	bool clean = WIFEXITED(status) && !WEXITSTATUS(status);
+	int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
 	bool kept = table_has(worker->supervisor->table, worker->name);
 
 	/* What it said last. */
 	read_stream(&worker->err);
 	read_stream(&worker->out);
 	close_streams(worker);
-	if (!clean && !failed_at_first(worker, status))
+	if (exit_status && !failed_at_first(worker, status))
 		say_how_it_died(worker, status);
 	worker->pid = 0;
 	worker->settled = true;
 	if (worker->supervisor->stopped) {
-		note_status(worker, WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_RUNTIME);
+		note_status(worker, exit_status);
 		set_state(worker, WORKER_FAILED);
 		return;
 	}
 	/* What is kept waits: somebody told the process to leave it. */
 	if (!kept || failed_at_first(worker, status)) {
-		end(worker, WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_RUNTIME);
+		end(worker, exit_status);
 		return;
 	}
+	worker->status = exit_status;
 	if (ev_now(worker->supervisor->loop) - worker->began >= LONG_LIFE)
 		worker->deaths = 0;
 	worker->deaths++;
@@ -210,7 +218,7 @@ static void on_death(struct ev_loop *loop, ev_child *child, int events)
 	ev_child_stop(loop, child);
 	died(worker, child->rstatus);
 	log_switch(before);
-	go_on(supervisor);
+	supervisor_go_on(supervisor);
 }
 
 /* ---- what it says ----------------------------------------------------------------------- */
@@ -226,11 +234,12 @@ static void on_out(struct worker_stream *stream, const char *line)
 	snprintf(worker->path, sizeof(worker->path), "%s", path + 1);
 	set_state(worker, WORKER_LIVE);
 	worker->settled = true;
-	if (worker->deaths)
+	if (worker->was_live)
 		ublkd_note("%s: served again, by process %d", worker->name, (int)worker->pid);
 	worker->supervisor->on_live(worker);
+	worker->was_live = true;
 	worker->asked = false;
-	go_on(worker->supervisor);
+	supervisor_go_on(worker->supervisor);
 }
 
 /* Passed on as it is: it says which device it is about. */
@@ -265,6 +274,9 @@ static void read_stream(struct worker_stream *stream)
 			stream->used = 0;
 		memmove(stream->text, line, stream->used);
 	}
+	/* It has closed its files, and its end will be known soon. */
+	if (!got)
+		ev_io_stop(stream->loop, &stream->readable);
 }
 
 static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
@@ -277,6 +289,7 @@ static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
 static void watch_stream(struct worker *worker, struct worker_stream *stream, int fd,
 			 void (*on_line)(struct worker_stream *stream, const char *line))
 {
+	stream->loop = worker->supervisor->loop;
 	stream->on_line = on_line;
 	stream->used = 0;
 	ev_io_init(&stream->readable, on_readable, fd, EV_READ);
@@ -285,11 +298,11 @@ static void watch_stream(struct worker *worker, struct worker_stream *stream, in
 
 /* ---- birth ------------------------------------------------------------------------------ */
 
-/* "--worker" CHANNEL OPTION… NAME KIND BACKEND KEY=VALUE… */
+/* "--worker" CHANNEL OPTION… "--" NAME KIND BACKEND KEY=VALUE… */
 static char **worker_argv(const struct worker *worker)
 {
 	char *const *options = worker->supervisor->options;
-	size_t count = 7 + json_object_size(worker->settings), used = 0;
+	size_t count = 8 + json_object_size(worker->settings), used = 0;
 	const char *key;
 	json_t *value;
 	char **argv;
@@ -304,6 +317,7 @@ static char **worker_argv(const struct worker *worker)
 	argv[used++] = strdup(WORKER_CHANNEL);
 	for (size_t i = 0; options[i]; i++)
 		argv[used++] = strdup(options[i]);
+	argv[used++] = strdup("--");
 	argv[used++] = strdup(worker->name);
 	argv[used++] = strdup(worker->added ? WORKER_ADDED : WORKER_DESCRIBED);
 	argv[used++] = strdup(worker->backend);
@@ -361,7 +375,7 @@ static int spawn(struct worker *worker, const struct ends *ends, char **argv)
 	posix_spawn_file_actions_adddup2(&actions, ends->out[1], STDOUT_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, ends->err[1], STDERR_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, ends->channel[0], atoi(WORKER_CHANNEL));
-	ret = self_spawn(&worker->pid, argv, &actions, false);
+	ret = self_spawn(&worker->pid, argv, &actions);
 	posix_spawn_file_actions_destroy(&actions);
 	return ret;
 }
@@ -404,8 +418,12 @@ static void start(struct worker *worker)
 		ublkd_error("cannot start a process: %s", strerror(-ret));
 		worker->pid = 0;
 		worker->settled = true;
+		worker->status = EXIT_RUNTIME;
 		worker->deaths++;
-		rest(worker);
+		if (table_has(worker->supervisor->table, worker->name))
+			rest(worker);
+		else
+			end(worker, EXIT_RUNTIME);
 	}
 	log_switch(before);
 }
@@ -485,7 +503,7 @@ struct worker *supervisor_find(const struct supervisor *supervisor, const char *
 void supervisor_start(struct supervisor *supervisor)
 {
 	supervisor->begun = true;
-	go_on(supervisor);
+	supervisor_go_on(supervisor);
 }
 
 void supervisor_signal(const struct supervisor *supervisor, int signal)
@@ -496,14 +514,27 @@ void supervisor_signal(const struct supervisor *supervisor, int signal)
 	}
 }
 
-void supervisor_stop(struct supervisor *supervisor, int signal)
+/* Nobody is there to delete it. */
+static void leave_behind(struct worker *worker)
 {
+	ublkd_error("%s: its process has died, so it is left waiting for the next server",
+		    worker->name);
+	note_status(worker, worker->status ? worker->status : EXIT_RUNTIME);
+}
+
+void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves)
+{
+	bool again = supervisor->stopped;
+
 	supervisor->stopped = true;
-	for (struct worker *w = supervisor->workers; w; w = w->next)
+	for (struct worker *w = supervisor->workers; w; w = w->next) {
 		ev_timer_stop(supervisor->loop, &w->timer);
+		if (!again && !leaves && !w->pid && table_has(supervisor->table, w->name))
+			leave_behind(w);
+	}
 	supervisor_signal(supervisor, signal);
 	supervisor->begun = true;
-	go_on(supervisor);
+	supervisor_go_on(supervisor);
 }
 
 void worker_again(struct worker *worker)
@@ -513,7 +544,7 @@ void worker_again(struct worker *worker)
 	ev_timer_stop(worker->supervisor->loop, &worker->timer);
 	worker->deaths = 0;
 	set_state(worker, WORKER_WAITS);
-	go_on(worker->supervisor);
+	supervisor_go_on(worker->supervisor);
 }
 
 int worker_connect(struct worker *worker)

@@ -35,6 +35,7 @@ enum worker_state {
 
 /* What it says, line by line. */
 struct worker_stream {
+	struct ev_loop *loop;
 	ev_io readable;
 	char text[1024];
 	size_t used;
@@ -46,7 +47,8 @@ struct worker {
 	char *backend;    /* [FILTER+…]BACKEND */
 	json_t *settings; /* as they were given: texts */
 	bool added;       /* at run time: no file describes it */
-	bool asked;       /* somebody is told how its first start went, whatever that is */
+	bool quiet;       /* how it ends is somebody's answer, and not the supervisor's status */
+	bool asked;       /* that somebody waits for its first start */
 
 	struct supervisor *supervisor; /* supervisor.c's from here on; others may read */
 	struct worker *next;
@@ -59,9 +61,10 @@ struct worker {
 	ev_tstamp began;
 	unsigned deaths;  /* in a row */
 	bool settled;     /* was usable, or has failed */
+	bool was_live;
 	char path[64];    /* of the device, once it was usable */
 	char error[512];  /* the last thing that it said of its device */
-	int status;       /* in the end: an exit status */
+	int status;       /* of its last process: an exit status */
 };
 
 struct supervisor {
@@ -100,8 +103,13 @@ struct worker *supervisor_add(struct supervisor *supervisor, const char *name, c
 /* By its device's name or path, or its number. NULL: none. */
 struct worker *supervisor_find(const struct supervisor *supervisor, const char *text);
 void supervisor_start(struct supervisor *supervisor);
-/* What the signal means to ublkd serve; may be called again, and then on_gone follows. */
-void supervisor_stop(struct supervisor *supervisor, int signal);
+/* As far as that goes by now: one more was added. */
+void supervisor_go_on(struct supervisor *supervisor);
+/*
+ * What the signal means to ublkd serve, see leaves; may be called again. on_gone
+ * follows.
+ */
+void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves);
 /* To all of them, as for SIGUSR1. */
 void supervisor_signal(const struct supervisor *supervisor, int signal);
 

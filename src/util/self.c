@@ -11,7 +11,7 @@
 
 extern char **environ;
 
-int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions, bool deaf)
+int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions)
 {
 	/* Opened, as to exec that name where valgrind runs us would exec valgrind. */
 	_cleanup_fd_ int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
@@ -24,11 +24,11 @@ int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", self);
 	sigemptyset(&stops);
-	if (deaf) {
-		sigaddset(&stops, SIGINT);
-		sigaddset(&stops, SIGTERM);
-		sigaddset(&stops, SIGHUP);
-	}
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGHUP);
+	sigaddset(&stops, SIGUSR1);
+	sigaddset(&stops, SIGUSR2);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
 	posix_spawnattr_setsigmask(&attr, &stops);

@@ -4,13 +4,13 @@
 #define UTIL_SELF_H
 
 #include <spawn.h>
-#include <stdbool.h>
 #include <sys/types.h>
 
 /*
- * In a group that no terminal signals; deaf: with the signals that stop us
- * blocked. actions may be NULL. 0 or -errno.
+ * In a group that no terminal signals, and with the signals blocked that would end it
+ * before it knows what to do with them; see process_watch_signals(). actions may be
+ * NULL. 0 or -errno.
  */
-int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions, bool deaf);
+int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions);
 
 #endif
