@@ -263,9 +263,7 @@ static int take_buffers(struct reactor *reactor, struct queue *queue)
 
 static void take_own(struct reactor *reactor, struct queue *queue)
 {
-	/* In batch mode nothing is linked. */
-	int base = queue->shape->batch ? -ENOSPC :
-					 ranges_take(&reactor->own, queue->nr_tags);
+	int base = ranges_take(&reactor->own, queue->nr_tags);
 
 	queue->linkable = base >= 0;
 	queue->own_base = base >= 0 ? (unsigned)base : 0;
