@@ -155,14 +155,14 @@ static struct io_uring_sqe *queue_unregister(struct io *io)
 /* Reads and writes of the request's own data, wherever that is. */
 static void fill_data_sqe(struct io_uring_sqe *sqe, const struct io_part *part, bool read)
 {
-	if (part->data) {
+	if (part->data && !part->io->queue->fixed_buffers) {
 		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
-		sqe->addr = (uintptr_t)(part->data + part->start);
 	} else {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
-		sqe->addr = part->start; /* a request's pages begin at address 0 */
 		sqe->buf_index = tag_slot(part->io);
 	}
+	/* A request's pages begin at address 0. */
+	sqe->addr = (uintptr_t)part->data + part->start;
 	sqe->len = part->asked;
 	sqe->off = part->file_offset + part->start;
 	sqe->rw_flags = (int)part->rw_flags;
