@@ -60,7 +60,8 @@ static void lay_out(struct batch *batch, unsigned depth)
 	batch->lent = batch->memory;
 	batch->collected = at + ring;
 	batch->given = batch->collected + elements;
-	batch->tags = (uint16_t *)(void *)(batch->given + elements);
+	batch->linked = batch->given + elements;
+	batch->tags = (uint16_t *)(void *)(batch->linked + elements);
 }
 
 /*
@@ -71,7 +72,7 @@ static int map(struct batch *batch, unsigned depth)
 {
 	batch->bytes = round_up(batch->nr_buffers * (sizeof(struct io_uring_buf) +
 						     batch->tags_each * sizeof(*batch->tags)) +
-				2 * round_up((size_t)depth * batch->elem_bytes, 64), page_size());
+				3 * round_up((size_t)depth * batch->elem_bytes, 64), page_size());
 	batch->memory = mmap(NULL, batch->bytes, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (batch->memory == MAP_FAILED) {
@@ -166,6 +167,17 @@ static void queue_fetch(struct batch *batch)
 	batch->fetch_due = false;
 }
 
+static void fill_elements(const struct batch *batch, struct io_uring_sqe *sqe,
+			  const uint8_t *elements, unsigned n)
+{
+	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
+
+	sqe->addr = (uintptr_t)elements;
+	cmd->flags = batch->flags;
+	cmd->nr_elem = (uint16_t)n;
+	cmd->elem_bytes = batch->elem_bytes;
+}
+
 /*
  * A success posts a completion as well: it tells how many were taken, which
  * may be less than all, and nothing else would tell.
@@ -175,14 +187,24 @@ static void queue_given(struct batch *batch)
 	struct io_uring_sqe *sqe = queue_command(batch, batch->prepared ? UBLK_IO_COMMIT_IO_CMDS :
 									  UBLK_IO_PREP_IO_CMDS,
 						 &batch->exchange);
-	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
 
-	sqe->addr = (uintptr_t)(batch->given + batch->accepted * batch->elem_bytes);
-	cmd->flags = batch->flags;
-	cmd->nr_elem = (uint16_t)(batch->nr_given - batch->accepted);
-	cmd->elem_bytes = batch->elem_bytes;
+	fill_elements(batch, sqe, batch->given + batch->accepted * batch->elem_bytes,
+		      batch->nr_given - batch->accepted);
 	batch->give_due = false;
 	batch->queue->stats.batches += batch->prepared;
+}
+
+void batch_fill_linked(struct batch *batch, struct io_uring_sqe *sqe, struct ublk_batch_elem elem,
+		       const void *buffer, uint64_t user_data)
+{
+	uint8_t *at = batch->linked + elem.tag * batch->elem_bytes;
+	struct ublk_batch_cmd *cmd = (void *)sqe->cmd;
+
+	batch_fill(batch, at, elem, buffer);
+	queue_fill_command(batch->queue, sqe, UBLK_IO_COMMIT_IO_CMDS, user_data);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	cmd->q_id = batch->queue->id;
+	fill_elements(batch, sqe, at, 1);
 }
 
 static bool have_room(struct batch *batch)
@@ -241,7 +263,7 @@ static bool may_pass(int error)
 
 static bool is_the_drivers(const struct io *io)
 {
-	return io->state == IO_FETCH || io->state == IO_COMMIT;
+	return io->state == IO_FETCH || io->state == IO_COMMIT || io->state == IO_LINKED;
 }
 
 /* Not before their last results have been taken, and while a command may still write to us. */
@@ -316,6 +338,7 @@ static void take_tags(struct batch *batch, const uint16_t *tags, unsigned n)
 {
 	struct queue *queue = batch->queue;
 
+	queue->reactor->burst += n - 1;
 	for (unsigned i = 0; i < n; i++) {
 		if (tags[i] >= queue->shape->depth || !is_the_drivers(&queue->ios[tags[i]])) {
 			reactor_fail_queue(queue, -EPROTO, "queue %u: expected a request with a tag "

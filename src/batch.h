@@ -13,7 +13,9 @@
  *
  * Elements are in two lists. Those collected go with the next submit, all at
  * once; those given are the driver's until its answer, which may be that it
- * has taken only the first of them: then the rest is given again.
+ * has taken only the first of them: then the rest is given again. A commit that
+ * is linked behind its I/O is a command for one tag, with an element of its own,
+ * which the driver reads when its turn comes.
  *
  * Threads: the reactor of the queue.
  */
@@ -30,6 +32,7 @@
 #include "buffer.h"
 
 struct io_uring_buf_ring;
+struct io_uring_sqe;
 struct queue;
 
 /* Whose completion it is; what user_data points to. */
@@ -45,6 +48,7 @@ struct batch {
 	unsigned in_ring;           /* commands that have not ended */
 	uint8_t *collected, *given; /* of the queue's depth each: no tag is in one twice */
 	unsigned nr_collected, nr_given;
+	uint8_t *linked;            /* one for each tag */
 	unsigned accepted;          /* of those given, the first */
 	uint8_t elem_bytes;
 	uint16_t flags;             /* UBLK_BATCH_F_* */
@@ -78,19 +82,30 @@ static inline void batch_list(struct batch *batch)
 	*batch->due = batch;
 }
 
-/* The first fetch of a tag, or its commit. */
-static inline void batch_add(struct batch *batch, uint16_t tag, uint16_t slot, int32_t result,
-			     const void *buffer)
+static inline void batch_fill(const struct batch *batch, uint8_t *at, struct ublk_batch_elem elem,
+			      const void *buffer)
 {
-	struct ublk_batch_elem elem = { .tag = tag, .buf_index = slot, .result = result };
-	uint8_t *at = batch->collected + batch->nr_collected++ * batch->elem_bytes;
 	uint64_t address = (uintptr_t)buffer;
 
-	batch_list(batch);
 	memcpy(at, &elem, sizeof(elem));
 	if (batch->flags & UBLK_BATCH_F_HAS_BUF_ADDR)
 		memcpy(at + sizeof(elem), &address, sizeof(address));
 }
+
+/* The first fetch of a tag, or its commit. */
+static inline void batch_add(struct batch *batch, struct ublk_batch_elem elem, const void *buffer)
+{
+	batch_list(batch);
+	batch_fill(batch, batch->collected + batch->nr_collected++ * batch->elem_bytes, elem,
+		   buffer);
+}
+
+/*
+ * A cleared SQE becomes the commit of this tag alone, to be linked. A success
+ * posts nothing: one element is taken or fails.
+ */
+void batch_fill_linked(struct batch *batch, struct io_uring_sqe *sqe, struct ublk_batch_elem elem,
+		       const void *buffer, uint64_t user_data);
 
 /*
  * Right before a submit: queues what the batches of the list have for the

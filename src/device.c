@@ -919,9 +919,7 @@ static void serve_queues(struct device *device)
 	device->shape.data = device->plan.data;
 	device->shape.pool = device->plan.pool;
 	device->shape.batch = device->config->batch;
-	/* A batch commits requests when all of the turn are done. */
-	device->shape.link = device->config->batch ? LINK_NO :
-						     (enum link_mode)device->config->link;
+	device->shape.link = (enum link_mode)device->config->link;
 	device->shape.huge = (enum huge_pages)device->config->huge_pages;
 	if (make_queues(device)) {
 		ublkd_error("no memory for the queues");

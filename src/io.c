@@ -27,6 +27,8 @@
  * between all the same.
  */
 #define LINKED_BURST 8
+/* A batch saves more than a link from two on. */
+#define LINKED_BURST_OF_BATCH 1
 
 /* Errors such as -EAGAIN may pass: this often is tried again without progress. */
 #define PART_TRIES 16
@@ -131,6 +133,14 @@ static void fill_fetching(struct io_uring_sqe *sqe, struct io *io, uint32_t comm
 		sqe->addr = ublk_auto_buf_reg(tag_slot(io), UBLK_AUTO_BUF_REG_FALLBACK);
 }
 
+/* What FETCH and COMMIT say in batch mode. */
+static struct ublk_batch_elem batch_elem(const struct io *io, int32_t result)
+{
+	return (struct ublk_batch_elem){
+		.tag = io->pub.tag, .buf_index = tag_slot(io), .result = result,
+	};
+}
+
 /* Ends a registration of ours. Success posts nothing. */
 static struct io_uring_sqe *queue_unregister(struct io *io)
 {
@@ -145,14 +155,14 @@ static struct io_uring_sqe *queue_unregister(struct io *io)
 /* Reads and writes of the request's own data, wherever that is. */
 static void fill_data_sqe(struct io_uring_sqe *sqe, const struct io_part *part, bool read)
 {
-	if (part->data) {
+	if (part->data && !part->io->queue->fixed_buffers) {
 		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
-		sqe->addr = (uintptr_t)(part->data + part->start);
 	} else {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
-		sqe->addr = part->start; /* a request's pages begin at address 0 */
 		sqe->buf_index = tag_slot(part->io);
 	}
+	/* A request's pages begin at address 0. */
+	sqe->addr = (uintptr_t)part->data + part->start;
 	sqe->len = part->asked;
 	sqe->off = part->file_offset + part->start;
 	sqe->rw_flags = (int)part->rw_flags;
@@ -303,8 +313,7 @@ static void commit(struct io *io)
 		queue_unregister(io);
 	io->registered = false;
 	if (io->queue->batch)
-		batch_add(io->queue->batch, io->pub.tag, tag_slot(io), io->result,
-			  commit_buffer(io));
+		batch_add(io->queue->batch, batch_elem(io, io->result), commit_buffer(io));
 	else
 		fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ, io->result,
 			      commit_buffer(io));
@@ -455,6 +464,9 @@ void io_part_done(struct io_part *part, int result)
 	uint32_t align;
 	int error = 0;
 
+	/* The driver refused its queue while it was linked. */
+	if (io->state == IO_ENDED)
+		return;
 	/* As nearly all of them end. */
 	if (io->state == IO_PROCESS && !part->inject && !part->start &&
 	    result == (int)part->length) {
@@ -687,7 +699,8 @@ static bool may_link(const struct io *io)
 	 * its own; with a burst of completions the way back is shared.
 	 */
 	return queue->shape->link == LINK_YES ||
-	       (queue->shape->link == LINK_AUTO && queue->reactor->burst <= LINKED_BURST);
+	       (queue->shape->link == LINK_AUTO &&
+		queue->reactor->burst <= (queue->batch ? LINKED_BURST_OF_BATCH : LINKED_BURST));
 }
 
 /*
@@ -698,14 +711,21 @@ static bool may_link(const struct io *io)
 static void link_commit(struct io *io)
 {
 	struct queue_stats *stats = &io->queue->stats;
+	struct batch *batch = io->queue->batch;
+	struct io_uring_sqe *sqe;
 
 	link_next(io->last_sqe);
 	/* Not in an SQE of its own: that mode is newer than the need for one. */
 	if (io->registered)
 		link_next(queue_unregister(io));
 	set_state(io, IO_LINKED);
-	fill_fetching(ring_sqe_own(ring_of(io), own_slot(io)), io, UBLK_IO_COMMIT_AND_FETCH_REQ,
-		      full_result(io), commit_buffer(io));
+	sqe = ring_sqe_own(ring_of(io), own_slot(io));
+	if (batch)
+		batch_fill_linked(batch, sqe, batch_elem(io, full_result(io)), commit_buffer(io),
+				  dispatch_to_io(io));
+	else
+		fill_fetching(sqe, io, UBLK_IO_COMMIT_AND_FETCH_REQ, full_result(io),
+			      commit_buffer(io));
 	stats->linked++;
 	stats->in_flight--;
 }
@@ -847,7 +867,7 @@ void io_fetch(struct io *io)
 {
 	set_state(io, IO_FETCH);
 	if (io->queue->batch)
-		batch_add(io->queue->batch, io->pub.tag, tag_slot(io), 0, io->buffer);
+		batch_add(io->queue->batch, batch_elem(io, 0), io->buffer);
 	else
 		fill_fetching(ring_sqe(ring_of(io)), io, UBLK_IO_FETCH_REQ, 0, io->buffer);
 }
@@ -881,6 +901,7 @@ void io_command_done(struct io *io, int result)
 				   io->pub.tag,
 				   io->state == IO_FETCH    ? "FETCH_REQ" :
 				   io->state == IO_GET_DATA ? "NEED_GET_DATA" :
+				   queue->batch		    ? "COMMIT_IO_CMDS" :
 							      "COMMIT_AND_FETCH_REQ");
 		return_buffer(io);
 		set_state(io, IO_ENDED);

@@ -22,9 +22,9 @@
  *             any other is that of the commit.
  *   ENDED     the kernel aborted the tag (device stopped); nothing follows
  *
- * In batch mode a tag has no commands of its own: what they would say goes to
- * and comes from batch.c, the states are the same. GET_DATA and LINKED do not
- * occur.
+ * In batch mode a tag has no commands of its own but a linked commit: what they
+ * would say goes to and comes from batch.c, the states are the same. GET_DATA
+ * does not occur.
  *
  * Threads: everything here runs on the reactor of the queue.
  */

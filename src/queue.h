@@ -103,7 +103,8 @@ struct queue {
 	int char_file;
 	int files[UBLKD_TARGET_FILES];
 	int zero_file;           /* /dev/zero */
-	unsigned slot_base;      /* zero copy: of its first tag in the ring's buffer table */
+	bool fixed_buffers;      /* copy: the tags' buffers are in the ring's table */
+	unsigned slot_base;      /* of its first tag in that table, also in zero copy */
 	unsigned own_base;
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;

@@ -241,13 +241,10 @@ static void give_files_back(struct reactor *reactor, struct queue *queue)
 	queue->sqe_flags = 0;
 }
 
-/* Slots for the pages of its requests, which come and go. */
-static int take_buffers(struct reactor *reactor, struct queue *queue)
+static int take_slots(struct reactor *reactor, struct queue *queue)
 {
 	int base, ret;
 
-	if (!data_mode_zero_copy(queue->shape->data))
-		return 0;
 	base = ranges_take(&reactor->buffers, queue->nr_tags);
 	if (base < 0)
 		return base;
@@ -261,11 +258,38 @@ static int take_buffers(struct reactor *reactor, struct queue *queue)
 	return ret;
 }
 
+/* Slots for the pages of its requests, which come and go. */
+static int take_buffers(struct reactor *reactor, struct queue *queue)
+{
+	return data_mode_zero_copy(queue->shape->data) ? take_slots(reactor, queue) : 0;
+}
+
+/*
+ * What the backend reads and writes in the ring the kernel then need not look up
+ * and hold page by page for each request. It can do without: a ring that serves
+ * other devices keeps its slots for those that cannot, and what is registered
+ * stays so until the ring is closed.
+ */
+static void fix_buffers(struct reactor *reactor, struct queue *queue)
+{
+	struct io_uring *uring = &reactor->ring.uring;
+
+	if (queue->shape->data != DATA_COPY || !queue->shape->target->ring_only ||
+	    !reactor->one_device || take_slots(reactor, queue))
+		return;
+	for (unsigned i = 0; i < queue->nr_tags; i++) {
+		struct iovec buffer = { buffers_of_tag(&queue->buffers, i), queue->shape->max_io };
+
+		if (io_uring_register_buffers_update_tag(uring, queue->slot_base + i, &buffer, NULL,
+							 1) != 1)
+			return;
+	}
+	queue->fixed_buffers = true;
+}
+
 static void take_own(struct reactor *reactor, struct queue *queue)
 {
-	/* In batch mode nothing is linked. */
-	int base = queue->shape->batch ? -ENOSPC :
-					 ranges_take(&reactor->own, queue->nr_tags);
+	int base = ranges_take(&reactor->own, queue->nr_tags);
 
 	queue->linkable = base >= 0;
 	queue->own_base = base >= 0 ? (unsigned)base : 0;
@@ -307,6 +331,7 @@ static void open_queue(struct reactor *reactor, struct queue *queue)
 			ret = queue_open(queue, &what);
 			if (!ret) {
 				take_own(reactor, queue);
+				fix_buffers(reactor, queue);
 				return;
 			}
 			if (data_mode_zero_copy(queue->shape->data))

@@ -23,8 +23,10 @@
  * without it, as with it nearly all do; and where the thread is quick, even
  * without it the first of many is done before the client makes the next. So
  * patience is tried from time to time: if it makes bursts, there were many.
- * The second fits while the thread does not wait for a CPU for much longer than
- * it has one; where it did, it is tried again later and later.
+ * Both fit while the thread does not wait for a CPU for much longer than it has
+ * one: else somebody who does not sleep wants it too, who has it whenever the
+ * short slice has taken it from the client. What did not fit is tried again
+ * later and later.
  *
  * Workers that the kernel makes for the thread's ring meanwhile (io-wq) keep
  * what they were made with.
@@ -43,7 +45,13 @@ struct schedule_counts {
 	uint64_t arrivals; /* times at which some came */
 	uint64_t sleeps;   /* of the thread */
 	uint64_t ran;      /* ns that the thread had a CPU */
-	uint64_t delay;    /* and waited for one; known while PATIENT */
+	uint64_t delay;    /* and waited for one, when that was read last, */
+	uint64_t delay_ran; /* and what it had run then */
+};
+
+/* Looks until it is tried again, and how many it was then. */
+struct schedule_pause {
+	unsigned left, last;
 };
 
 struct schedule {
@@ -54,8 +62,7 @@ struct schedule {
 	uint64_t slice;      /* the usual one, ns */
 	unsigned looks;      /* since it is this way */
 	unsigned strikes;    /* of them, the last that found PATIENT too dear */
-	unsigned pause;      /* looks until PATIENT is tried again, */
-	unsigned last_pause; /* and how many it was then */
+	struct schedule_pause eager, patient;
 	struct schedule_counts last;
 };
 

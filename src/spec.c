@@ -194,11 +194,6 @@ static int check_cpus(const char *list)
 /* What the driver does not have in batch mode. */
 static int check_batch(const struct device_config *config)
 {
-	if (config->link == LINK_YES) {
-		ublkd_error("batch: expected no with link=yes, as a batch is committed as a whole, "
-			    "got 'yes'");
-		return EXIT_USAGE;
-	}
 	if (config->data == DATA_GET_DATA) {
 		ublkd_error("batch: expected no with data=get-data, which the driver does not have "
 			    "in batch mode, got 'yes'; data=user-copy shares buffers as well");

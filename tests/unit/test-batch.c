@@ -74,7 +74,7 @@ static unsigned element_bytes(void)
 }
 
 /* The next SQE is this command, with so many elements. */
-static const struct io_uring_sqe *next_batch(uint32_t op, unsigned elements)
+static const struct io_uring_sqe *next_command(uint32_t op, unsigned elements, unsigned sqe_flags)
 {
 	static const uint16_t flags[] = {
 		[DATA_COPY] = UBLK_BATCH_F_HAS_BUF_ADDR,
@@ -84,7 +84,7 @@ static const struct io_uring_sqe *next_batch(uint32_t op, unsigned elements)
 	const struct io_uring_sqe *sqe = next_sqe();
 
 	assert_int_equal(sqe->opcode, IORING_OP_URING_CMD);
-	assert_int_equal(sqe->flags, IOSQE_FIXED_FILE);
+	assert_int_equal(sqe->flags, IOSQE_FIXED_FILE | sqe_flags);
 	assert_int_equal(sqe->fd, BENCH_FILE_BASE);
 	assert_int_equal(sqe->cmd_op, op);
 	assert_int_equal(batch_of(sqe)->q_id, BENCH_QUEUE_ID);
@@ -92,6 +92,11 @@ static const struct io_uring_sqe *next_batch(uint32_t op, unsigned elements)
 	assert_int_equal(batch_of(sqe)->nr_elem, elements);
 	assert_int_equal(batch_of(sqe)->elem_bytes, element_bytes());
 	return sqe;
+}
+
+static const struct io_uring_sqe *next_batch(uint32_t op, unsigned elements)
+{
+	return next_command(op, elements, 0);
 }
 
 static void is_element(const struct io_uring_sqe *sqe, unsigned n, unsigned tag, int32_t result)
@@ -621,6 +626,84 @@ static void the_last_results_are_taken_before_the_tags_end(void **state)
 	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
 }
 
+/* ---- links ----------------------------------------------------------------- */
+
+static int open_linking(void **state)
+{
+	open_fetching(state);
+	bench.shape.link = LINK_AUTO;
+	return 0;
+}
+
+/* The next SQEs are a read and, linked behind it, the commit of the tag. Returns the first. */
+static const struct io_uring_sqe *linked(unsigned tag)
+{
+	const struct io_uring_sqe *read = next_sqe(), *commit;
+
+	assert_int_equal(read->flags & (IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS),
+			 IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS);
+	/* One that is taken says nothing: the next request says so. */
+	commit = next_command(UBLK_IO_COMMIT_IO_CMDS, 1, IOSQE_CQE_SKIP_SUCCESS);
+	is_element(commit, 0, tag, 4096);
+	assert_int_equal(commit->user_data, dispatch_to_io(&bench.ios[tag]));
+	assert_int_equal(bench.ios[tag].state, IO_LINKED);
+	return read;
+}
+
+static void a_single_request_is_linked(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		bench.reactor.burst = 1;
+		ARRIVE(2);
+		linked(2);
+		assert_int_equal(sqes_left(), 0);
+		assert_false(due());
+	}
+	assert_int_equal(bench.queue.stats.linked, 3);
+	bench.reactor.burst = 1;
+	ARRIVE(1, 3);
+	complete_reads(2);
+	batches_give(&bench.reactor.batches);
+	next_batch(UBLK_IO_COMMIT_IO_CMDS, 2);
+	assert_int_equal(bench.queue.stats.linked, 3);
+	assert_int_equal(bench.queue.stats.batches, 1);
+}
+
+static void a_broken_link_goes_with_the_next_batch(void **state)
+{
+	const struct io_uring_sqe *read;
+
+	(void)state;
+	ARRIVE(1);
+	read = linked(1);
+	complete(read, -ENOSPC);
+	assert_int_equal(bench.queue.stats.broken, 1);
+	answer(commits_alone(1, -ENOSPC), (int)element_bytes());
+	assert_int_equal(bench.ios[1].state, IO_COMMIT);
+	assert_int_equal(bench.failed_requests, 1);
+}
+
+static void a_linked_commit_that_is_refused_fails_the_queue(void **state)
+{
+	(void)state;
+	ARRIVE(1);
+	linked(1);
+	io_command_done(&bench.ios[1], -EBUSY);
+	assert_int_equal(bench.failure, -EBUSY);
+	assert_int_equal(bench.ios[1].state, IO_ENDED);
+}
+
+static void an_abort_ends_linked_tags_as_well(void **state)
+{
+	(void)state;
+	ARRIVE(0);
+	linked(0);
+	fetched_with(UBLK_IO_RES_ABORT, 0);
+	assert_int_equal(bench.tags_ended, BENCH_DEPTH);
+	assert_int_equal(bench.failure, 0);
+}
+
 /* ---- all of it, in any order ------------------------------------------------ */
 
 struct driver {
@@ -699,6 +782,8 @@ int main(void)
 	cmocka_unit_test_prestate_setup_teardown(name, open_raw, close_bench, &(mode))
 #define TEST(name, mode) \
 	cmocka_unit_test_prestate_setup_teardown(name, open_fetching, close_bench, &(mode))
+#define LINKING(name, mode) \
+	cmocka_unit_test_prestate_setup_teardown(name, open_linking, close_bench, &(mode))
 	const struct CMUnitTest tests[] = {
 		RAW(all_tags_are_prepared_by_one_command, copy),
 		RAW(all_tags_are_prepared_by_one_command, zero_copy),
@@ -731,6 +816,11 @@ int main(void)
 		TEST(a_tag_that_the_driver_does_not_have_fails_the_queue, copy),
 		TEST(an_abort_of_the_fetch_ends_all_tags, copy),
 		TEST(the_last_results_are_taken_before_the_tags_end, copy),
+		LINKING(a_single_request_is_linked, copy),
+		LINKING(a_single_request_is_linked, zero_copy),
+		LINKING(a_broken_link_goes_with_the_next_batch, copy),
+		LINKING(a_linked_commit_that_is_refused_fails_the_queue, copy),
+		LINKING(an_abort_ends_linked_tags_as_well, zero_copy),
 		TEST(any_order_commits_each_request_once, copy),
 		TEST(any_order_commits_each_request_once, zero_copy),
 	};

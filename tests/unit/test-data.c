@@ -26,6 +26,7 @@ static struct way zero_copy_no = { DATA_ZERO_COPY, LINK_NO };
 static struct way zero_copy_yes = { DATA_ZERO_COPY, LINK_YES };
 static struct way register_no = { DATA_REGISTER, LINK_NO };
 static struct way register_yes = { DATA_REGISTER, LINK_YES };
+static struct way copy_no = { DATA_COPY, LINK_NO };
 static struct way user_copy_no = { DATA_USER_COPY, LINK_NO };
 
 static int open_way(void **state)
@@ -50,7 +51,7 @@ static int close_bench(void **state)
 
 /* I/O between file 1 and the pages of the tag, from this byte of the request. */
 static void is_fixed(const struct io_uring_sqe *sqe, uint8_t opcode, unsigned tag, uint64_t off,
-		     uint32_t from, uint32_t length)
+		     uint64_t from, uint32_t length)
 {
 	assert_int_equal(sqe->opcode, opcode);
 	assert_int_equal(sqe->fd, BENCH_FILE_BASE + 2);
@@ -143,6 +144,29 @@ static void io_goes_between_the_file_and_the_requests_pages(void **state)
 		sqe = next_sqe();
 		is_fixed(sqe, opcode, 3, 8192 + 1000, 1000, 7192);
 		assert_int_equal(sqe->rw_flags, i ? RWF_DSYNC : 0);
+		complete(sqe, 7192);
+		commits(3, 8192);
+	}
+}
+
+/* The ring knows the buffers of copy mode by slot, but counts in addresses. */
+static void io_goes_between_the_file_and_the_buffer_of_the_tag(void **state)
+{
+	const struct io_uring_sqe *sqe;
+
+	(void)state;
+	bench.queue.fixed_buffers = true;
+	for (unsigned i = 0; i < 2; i++) {
+		uint8_t opcode = i ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+		uintptr_t buffer = (uintptr_t)bench.ios[3].buffer;
+
+		arrive(3, i ? UBLK_IO_OP_WRITE : UBLK_IO_OP_READ, 8, 16);
+		assert_ptr_equal(bench.request->data, bench.ios[3].buffer);
+		sqe = next_sqe();
+		is_fixed(sqe, opcode, 3, 8192, buffer, 8192);
+		complete(sqe, 1000);
+		sqe = next_sqe();
+		is_fixed(sqe, opcode, 3, 8192 + 1000, buffer + 1000, 7192);
 		complete(sqe, 7192);
 		commits(3, 8192);
 	}
@@ -663,6 +687,7 @@ int main(void)
 		TEST(a_fetch_names_the_slot_and_no_memory, register_no),
 		TEST(a_fetch_names_the_slot_and_no_memory, user_copy_no),
 		TEST(io_goes_between_the_file_and_the_requests_pages, zero_copy_no),
+		TEST(io_goes_between_the_file_and_the_buffer_of_the_tag, copy_no),
 		TEST(zero_copy_is_linked, zero_copy_yes),
 		TEST(behind_the_end_of_the_file_the_pages_are_filled, zero_copy_no),
 		TEST(behind_the_end_of_the_file_the_pages_are_filled, zero_copy_yes),

@@ -81,8 +81,6 @@ static void settings_must_go_together(void **state)
 		"got '3'", "null", "size=1M", "depth=2", "reactors=3");
 	REFUSES("reactors: expected at most queues=1 with batch=yes, which fetches for a whole queue, "
 		"got '2'", "null", "size=1M", "reactors=2", "batch=yes");
-	REFUSES("batch: expected no with link=yes, as a batch is committed as a whole, got 'yes'",
-		"null", "size=1M", "batch=yes", "link=yes");
 	REFUSES("batch: expected no with data=get-data, which the driver does not have in batch "
 		"mode, got 'yes'; data=user-copy shares buffers as well", "null", "size=1M",
 		"data=get-data", "batch=yes");
