@@ -10,117 +10,17 @@
 #include "exit.h"
 #include "interfaces.h"
 #include "log.h"
-#include "recover.h"
+#include "service-job.h"
+#include "service-left.h"
 #include "use.h"
 #include "util/macros.h"
 #include "util/parse.h"
-
-#define OURS "io.ublkd."
-
-enum job_kind {
-	JOB_ADD,
-	JOB_DELETE,
-	JOB_SHOW,
-	JOB_RESIZE,
-	JOB_UNUSED, /* a deletion as soon as nobody uses it */
-	JOB_WAIT,
-	JOB_EARLY,  /* of no device: for the last server's devices to be known */
-};
-
-/* A call that waits for something to happen to a device. */
-struct job {
-	struct job *next;
-	struct service_call *call;
-	struct hosted *hosted;
-	enum job_kind kind;
-	char *holder; /* JOB_DELETE: who used it when it was deleted all the same; NULL: none known */
-	struct log_listener listener; /* about NULL: none; what is said of the device */
-};
 
 /* What a device that was added stands on; the owner of its struct hosted. */
 struct added {
 	char *name;
 	struct spec spec;
 };
-
-static struct manager *manager_of(const struct service_call *call)
-{
-	return container_of(call->service, struct manager, service);
-}
-
-void service_failed(struct service_call *call, int status, const char *message)
-{
-	service_error(call, OURS "Failed",
-		      json_pack("{s:i, s:s}", "status", status, "message", message));
-}
-
-void service_not_found(struct service_call *call, const char *device)
-{
-	service_error(call, OURS "NotFound", json_pack("{s:s}", "device", device));
-}
-
-/* ---- jobs --------------------------------------------------------------------------- */
-
-static struct job *new_job(struct service_call *call, enum job_kind kind)
-{
-	struct job *job = calloc(1, sizeof(*job));
-
-	if (job)
-		*job = (struct job){ .call = call, .kind = kind };
-	else
-		service_failed(call, EXIT_RUNTIME, "no memory");
-	return job;
-}
-
-static void begin(struct job *job, struct hosted *hosted)
-{
-	struct manager *manager = manager_of(job->call);
-
-	job->hosted = hosted;
-	job->next = manager->jobs;
-	manager->jobs = job;
-}
-
-static void listen_to(struct job *job, const char *about)
-{
-	job->listener.about = about;
-	log_listen(&job->listener);
-}
-
-static void end(struct job *job)
-{
-	if (job->listener.about)
-		log_stop_listening(&job->listener);
-	free(job->holder);
-	free(job);
-}
-
-/*
- * Those that wait for such an event, or for any of a device that is gone: an
- * answer may bring the next call, and so the next job.
- */
-static void answer_jobs(struct manager *manager, const struct hosted *hosted, int kind,
-			void (*answer)(struct job *job, const struct hosted *hosted))
-{
-	struct job **link = &manager->jobs, *taken = NULL, *next;
-
-	while (*link) {
-		struct job *job = *link;
-
-		if (job->hosted != hosted || (kind >= 0 && kind != (int)job->kind)) {
-			link = &job->next;
-			continue;
-		}
-		*link = job->next;
-		job->next = taken;
-		taken = job;
-	}
-	for (; taken; taken = next) {
-		next = taken->next;
-		answer(taken, hosted);
-		end(taken);
-	}
-}
 
 /* ---- devices as JSON ---------------------------------------------------------------- */
 
@@ -141,11 +41,6 @@ static json_t *backend_names(const struct spec *spec)
 
 	spec_name(spec, text, sizeof(text));
 	return json_string(text);
-}
-
-static json_t *text_or_null(const char *text)
-{
-	return text ? json_string(text) : json_null();
 }
 
 static json_t *number_if(bool there, uint64_t number)
@@ -216,73 +111,7 @@ static json_t *details_json(const struct hosted *hosted, bool counted)
 			 "counters", counted ? counters_json(device) : json_null());
 }
 
-/* ---- devices that nobody serves ----------------------------------------------------- */
-
-/* Of the table, waiting for a server, and not to be served by this one. */
-static bool is_left(const struct manager *manager, const struct table_entry *entry)
-{
-	return entry->state == TABLE_WAITS && !host_find_name(manager->host, entry->name);
-}
-
-static void entry_path(const struct table_entry *entry, char path[32])
-{
-	snprintf(path, 32, "/dev/ublkb%u", (unsigned)entry->id);
-}
-
-static bool is_called(const struct table_entry *entry, const char *text)
-{
-	uint64_t number;
-	char path[32];
-
-	entry_path(entry, path);
-	return !strcmp(path, text) || (!parse_uint(text, &number) && number == entry->id);
-}
-
-static struct table_entry *find_left(const struct manager *manager, const char *text)
-{
-	const struct table *table = manager->host->table;
-	struct table_entry *entry = table ? table_find(table, text) : NULL;
-
-	if (entry && is_left(manager, entry))
-		return entry;
-	for (unsigned i = 0; table && i < table->count; i++) {
-		entry = &table->entries[i];
-		if (is_left(manager, entry) && is_called(entry, text))
-			return entry;
-	}
-	return NULL;
-}
-
-static json_t *left_json(const struct table_entry *entry)
-{
-	char path[32];
-
-	entry_path(entry, path);
-	return json_pack("{s:s, s:s, s:I, s:s, s:I, s:s, s:n}", "name", entry->name, "path", path,
-			 "number", (json_int_t)entry->id, "state", "waiting", "size",
-			 (json_int_t)(entry->sectors << UBLK_SECTOR_SHIFT), "backend",
-			 entry->backend, "pid");
-}
-
-static json_t *left_details_json(const struct table_entry *entry)
-{
-	return json_pack("{s:o, s:o, s:I, s:I, s:n, s:n}", "device", left_json(entry), "config",
-			 entry->options ? json_incref(entry->options) : json_object(), "queues",
-			 (json_int_t)entry->queues, "depth", (json_int_t)entry->depth, "data",
-			 "counters");
-}
-
 /* ---- List, Show --------------------------------------------------------------------- */
-
-void manager_list_left(const struct manager *manager, json_t *devices)
-{
-	const struct table *table = manager->host->table;
-
-	for (unsigned i = 0; table && i < table->count; i++) {
-		if (is_left(manager, &table->entries[i]))
-			json_array_append_new(devices, left_json(&table->entries[i]));
-	}
-}
 
 static void run_list(struct service_call *call)
 {
@@ -291,13 +120,8 @@ static void run_list(struct service_call *call)
 
 	for (unsigned i = 0; i < host->count; i++)
 		json_array_append_new(devices, device_json(host->devices[i]));
-	manager_list_left(manager_of(call), devices);
+	left_list(manager_of(call), devices);
 	service_reply(call, json_pack("{s:o}", "devices", devices));
-}
-
-static const char *text_parameter(const struct service_call *call, const char *name)
-{
-	return json_string_value(json_object_get(call->parameters, name));
 }
 
 /*
@@ -306,10 +130,10 @@ static const char *text_parameter(const struct service_call *call, const char *n
  */
 static struct hosted *device_parameter(struct service_call *call, struct table_entry **left)
 {
-	const char *name = text_parameter(call, "device");
+	const char *name = service_text(call, "device");
 	struct hosted *hosted = host_find(manager_of(call)->host, name);
 
-	*left = hosted ? NULL : find_left(manager_of(call), name);
+	*left = hosted ? NULL : left_find(manager_of(call), name);
 	if (!hosted && !*left)
 		service_not_found(call, name);
 	return hosted;
@@ -323,9 +147,9 @@ static bool defer(struct service_call *call)
 
 	if (manager->knows || !manager->host->table)
 		return false;
-	job = new_job(call, JOB_EARLY);
+	job = job_new(call, JOB_EARLY);
 	if (job)
-		begin(job, NULL);
+		job_begin(job, NULL);
 	return true;
 }
 
@@ -349,10 +173,10 @@ static void run_show(struct service_call *call)
 		service_reply(call, details_json(hosted, false));
 		return;
 	}
-	job = new_job(call, JOB_SHOW);
+	job = job_new(call, JOB_SHOW);
 	if (!job)
 		return;
-	begin(job, hosted);
+	job_begin(job, hosted);
 	device_count(&hosted->device);
 }
 
@@ -363,7 +187,7 @@ static void answer_counted(struct job *job, const struct hosted *hosted)
 
 void manager_counted(struct manager *manager, struct hosted *hosted)
 {
-	answer_jobs(manager, hosted, JOB_SHOW, answer_counted);
+	jobs_answer(manager, hosted, JOB_SHOW, answer_counted);
 }
 
 /* ---- Add ---------------------------------------------------------------------------- */
@@ -451,13 +275,13 @@ static int add(struct job *job, struct added *added)
 	struct hosted *hosted;
 	int status;
 
-	listen_to(job, added->name);
-	hosted = add_to_host(manager, added, text_parameter(job->call, "backend"),
+	job_listen(job, added->name);
+	hosted = add_to_host(manager, added, service_text(job->call, "backend"),
 			     json_object_get(job->call->parameters, "options"), &status);
 	if (!hosted)
 		return status;
 	hosted->quiet = true;
-	begin(job, hosted);
+	job_begin(job, hosted);
 	host_go_on(manager->host);
 	return EXIT_DONE;
 }
@@ -489,12 +313,12 @@ void manager_take_over(struct manager *manager, const struct table *table)
 void manager_knows(struct manager *manager)
 {
 	manager->knows = true;
-	answer_jobs(manager, NULL, JOB_EARLY, run_again);
+	jobs_answer(manager, NULL, JOB_EARLY, run_again);
 }
 
 const char *service_wrong_in_add(const struct service_call *call)
 {
-	const char *name = text_parameter(call, "name"), *key;
+	const char *name = service_text(call, "name"), *key;
 	json_t *value;
 
 	if (name && !name_fits(name))
@@ -509,7 +333,7 @@ const char *service_wrong_in_add(const struct service_call *call)
 static void run_add(struct service_call *call)
 {
 	struct host *host = manager_of(call)->host;
-	const char *name = text_parameter(call, "name"), *wrong = service_wrong_in_add(call);
+	const char *name = service_text(call, "name"), *wrong = service_wrong_in_add(call);
 	struct added *added;
 	struct job *job;
 	int status;
@@ -526,15 +350,15 @@ static void run_add(struct service_call *call)
 		service_failed(call, EXIT_TAKEN, SERVICE_NAME_TAKEN);
 		return;
 	}
-	job = new_job(call, JOB_ADD);
+	job = job_new(call, JOB_ADD);
 	if (!job)
 		return;
 	added = new_added(name ? strdup(name) : make_name(manager_of(call),
-							  text_parameter(call, "backend")));
+							  service_text(call, "backend")));
 	status = added ? add(job, added) : EXIT_RUNTIME;
 	if (status) {
 		service_failed(call, status, job->listener.text[0] ? job->listener.text : "no memory");
-		end(job);
+		job_end(job);
 		if (added)
 			free_added(added);
 	}
@@ -555,23 +379,21 @@ static void answer_live(struct job *job, const struct hosted *hosted)
 void manager_live(struct manager *manager, struct hosted *hosted)
 {
 	json_object_del(manager->failed, hosted->name);
-	answer_jobs(manager, hosted, JOB_ADD, answer_live);
-	answer_jobs(manager, hosted, JOB_WAIT, answer_live);
+	jobs_answer(manager, hosted, JOB_ADD, answer_live);
+	jobs_answer(manager, hosted, JOB_WAIT, answer_live);
 }
 
 /* ---- Wait --------------------------------------------------------------------------- */
 
-static const char log_says_why[] = "the server's log says why";
-
 /* Of a name that the host does not have. */
 static void wait_for_none(struct service_call *call)
 {
-	const char *name = text_parameter(call, "device");
+	const char *name = service_text(call, "device");
 	json_t *status = json_object_get(manager_of(call)->failed, name);
 
 	if (status)
-		service_failed(call, (int)json_integer_value(status), log_says_why);
-	else if (find_left(manager_of(call), name))
+		service_failed(call, (int)json_integer_value(status), LOG_SAYS_WHY);
+	else if (left_find(manager_of(call), name))
 		service_failed(call, EXIT_BACKING, "it waits for a server that has it described, or is to be "
 		     "deleted");
 	else
@@ -580,7 +402,7 @@ static void wait_for_none(struct service_call *call)
 
 static void run_wait(struct service_call *call)
 {
-	struct hosted *hosted = host_find(manager_of(call)->host, text_parameter(call, "device"));
+	struct hosted *hosted = host_find(manager_of(call)->host, service_text(call, "device"));
 	struct job *job;
 
 	if (!hosted) {
@@ -593,60 +415,34 @@ static void run_wait(struct service_call *call)
 		return;
 	}
 	if (hosted->state == HOSTED_STUCK) {
-		service_failed(call, EXIT_TIMEOUT, log_says_why);
+		service_failed(call, EXIT_TIMEOUT, LOG_SAYS_WHY);
 		return;
 	}
-	job = new_job(call, JOB_WAIT);
+	job = job_new(call, JOB_WAIT);
 	if (!job)
 		return;
-	listen_to(job, hosted->name);
-	begin(job, hosted);
+	job_listen(job, hosted->name);
+	job_begin(job, hosted);
 }
 
 /* ---- Delete ------------------------------------------------------------------------- */
-
-static void in_use(struct service_call *call, const char *holder)
-{
-	service_error(call, OURS "InUse",
-		      json_pack("{s:s, s:s}", "device", text_parameter(call, "device"), "holder",
-				holder));
-}
-
-#define HOLDER_SIZE 1100
-
-/* Of /dev/ublkbN, as a text; false: there is none, or none that can be named. */
-static bool find_holder(const char *node, char holder[HOLDER_SIZE])
-{
-	return use_find("", node + strlen("/dev/"), holder, HOLDER_SIZE);
-}
-
-static bool flag_parameter(const struct service_call *call, const char *name)
-{
-	return json_is_true(json_object_get(call->parameters, name));
-}
-
-static json_t *deleted_json(const char *name, const char *holder, bool lingers)
-{
-	return json_pack("{s:s, s:o, s:b}", "name", name, "holder", text_or_null(holder), "lingers",
-			 lingers);
-}
 
 /* How it is taken down is its kind. */
 static void delete(struct service_call *call, struct hosted *hosted, enum job_kind kind, bool force,
 		   const char *holder)
 {
-	struct job *job = new_job(call, kind);
+	struct job *job = job_new(call, kind);
 
 	if (!job)
 		return;
 	job->holder = *holder ? strdup(holder) : NULL;
-	listen_to(job, hosted->name);
+	job_listen(job, hosted->name);
 	if (kind == JOB_UNUSED && device_stop_when_unused(&hosted->device)) {
 		service_failed(call, EXIT_RUNTIME, job->listener.text);
-		end(job);
+		job_end(job);
 		return;
 	}
-	begin(job, hosted);
+	job_begin(job, hosted);
 	/* One that stops already only has its end to be waited for. */
 	if (force)
 		device_stop_used(&hosted->device);
@@ -654,12 +450,10 @@ static void delete(struct service_call *call, struct hosted *hosted, enum job_ki
 		device_stop_unused(&hosted->device);
 }
 
-static void delete_left(struct service_call *call, struct table_entry *entry);
-
 static void run_delete(struct service_call *call)
 {
-	bool force = flag_parameter(call, "force"), later = flag_parameter(call, "when_unused");
-	char holder[HOLDER_SIZE] = "";
+	bool force = service_flag(call, "force"), later = service_flag(call, "when_unused");
+	char holder[USE_TEXT_SIZE] = "";
 	struct table_entry *left;
 	struct hosted *hosted;
 
@@ -671,7 +465,7 @@ static void run_delete(struct service_call *call)
 		return;
 	hosted = device_parameter(call, &left);
 	if (left)
-		delete_left(call, left);
+		left_delete(call, left);
 	if (!hosted)
 		return;
 	if (hosted->state == HOSTED_STUCK) {
@@ -683,8 +477,8 @@ static void run_delete(struct service_call *call)
 		return;
 	}
 	if (hosted->state == HOSTED_LIVE && !later &&
-	    find_holder(hosted->device.node.path, holder) && !force)
-		in_use(call, holder);
+	    use_find_node(hosted->device.node.path, holder) && !force)
+		service_in_use(call, holder);
 	else
 		delete(call, hosted, later ? JOB_UNUSED : JOB_DELETE, force, holder);
 }
@@ -692,18 +486,18 @@ static void run_delete(struct service_call *call)
 /* It may have come meanwhile. */
 static void answer_in_use(struct job *job, const struct hosted *hosted)
 {
-	char holder[HOLDER_SIZE];
+	char holder[USE_TEXT_SIZE];
 
-	if (find_holder(hosted->device.node.path, holder))
-		in_use(job->call, holder);
+	if (use_find_node(hosted->device.node.path, holder))
+		service_in_use(job->call, holder);
 	else
-		in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ?
+		service_in_use(job->call, hosted->device.info.flags & UBLK_F_SAFE_STOP_DEV ?
 					  "open by a program" : "claimed");
 }
 
 void manager_in_use(struct manager *manager, struct hosted *hosted)
 {
-	answer_jobs(manager, hosted, JOB_DELETE, answer_in_use);
+	jobs_answer(manager, hosted, JOB_DELETE, answer_in_use);
 }
 
 /* ---- Recover ------------------------------------------------------------------------ */
@@ -719,28 +513,28 @@ static void run_recover(struct service_call *call)
 /* ---- Resize ------------------------------------------------------------------------- */
 
 /* Somebody who would lose the end of the device. */
-static bool is_needed(const struct hosted *hosted, uint64_t size, char *holder, size_t room)
+static bool is_needed(const struct hosted *hosted, uint64_t size, char holder[USE_TEXT_SIZE])
 {
 	const struct device *device = &hosted->device;
 
 	return size >> UBLK_SECTOR_SHIFT < device->plan.sectors &&
-	       use_find("", device->node.path + strlen("/dev/"), holder, room);
+	       use_find_node(device->node.path, holder);
 }
 
 static void resize(struct job *job, struct hosted *hosted, uint64_t size)
 {
-	bool shrink = json_is_true(json_object_get(job->call->parameters, "shrink"));
+	bool shrink = service_flag(job->call, "shrink");
 	int status = device_find_size(&hosted->device, &size, shrink);
-	char holder[1100];
+	char holder[USE_TEXT_SIZE];
 
 	if (status) {
 		service_failed(job->call, status, job->listener.text);
-		end(job);
-	} else if (is_needed(hosted, size, holder, sizeof(holder))) {
-		in_use(job->call, holder);
-		end(job);
+		job_end(job);
+	} else if (is_needed(hosted, size, holder)) {
+		service_in_use(job->call, holder);
+		job_end(job);
 	} else {
-		begin(job, hosted);
+		job_begin(job, hosted);
 		device_resize(&hosted->device, size);
 	}
 }
@@ -762,10 +556,10 @@ static void run_resize(struct service_call *call)
 		service_failed(call, EXIT_USAGE, "size: expected a block or more, got none");
 		return;
 	}
-	job = new_job(call, JOB_RESIZE);
+	job = job_new(call, JOB_RESIZE);
 	if (!job)
 		return;
-	listen_to(job, hosted->name);
+	job_listen(job, hosted->name);
 	resize(job, hosted, (uint64_t)json_integer_value(size));
 }
 
@@ -778,166 +572,22 @@ static void answer_resized(struct job *job, const struct hosted *hosted)
 		service_reply(job->call, json_pack("{s:I}", "size", (json_int_t)device->plan.sectors <<
 						   UBLK_SECTOR_SHIFT));
 	else if (status == EXIT_TAKEN)
-		in_use(job->call, "claimed");
+		service_in_use(job->call, "claimed");
 	else
 		service_failed(job->call, status, job->listener.text);
 }
 
 void manager_resized(struct manager *manager, struct hosted *hosted)
 {
-	answer_jobs(manager, hosted, JOB_RESIZE, answer_resized);
+	jobs_answer(manager, hosted, JOB_RESIZE, answer_resized);
 }
 
-/* ---- Delete of what waits, Collect -------------------------------------------------- */
-
-/* Deletes one, or all that nothing describes one after another. */
-struct removal {
-	struct recover recover;
-	struct service_call *call;
-	struct log_listener listener;
-	bool force;
-	char holder[HOLDER_SIZE];
-	json_t *deleted, *kept; /* of Collect, else NULL */
-	unsigned next;
-};
-
-static void go_on(struct removal *removal);
-
-static struct removal *new_removal(struct service_call *call)
-{
-	struct removal *removal = manager_of(call)->host->stopped ? NULL :
-								    calloc(1, sizeof(*removal));
-
-	if (removal) {
-		removal->call = call;
-		removal->force = flag_parameter(call, "force");
-	} else {
-		service_failed(call, EXIT_RUNTIME, "the server is stopping, or has no memory");
-	}
-	return removal;
-}
-
-/* As far as it can be named; who has it open is the driver's to tell. */
-static bool is_used(struct removal *removal, const struct table_entry *entry)
-{
-	char path[32];
-
-	entry_path(entry, path);
-	removal->holder[0] = 0;
-	return find_holder(path, removal->holder) && !removal->force;
-}
-
-static void keep(struct removal *removal, const struct table_entry *entry, int status,
-		 const char *reason)
-{
-	json_array_append_new(removal->kept, json_pack("{s:s, s:i, s:s}", "name", entry->name,
-						       "status", status, "reason", reason));
-}
-
-static void answer_removed(struct removal *removal, const struct table_entry *entry)
-{
-	const char *text = removal->recover.open   ? "open by a program" :
-			   *removal->listener.text ? removal->listener.text :
-						     log_says_why;
-	int status = removal->recover.open     ? EXIT_TAKEN :
-		     removal->recover.given_up ? EXIT_TIMEOUT :
-						 EXIT_RUNTIME;
-	json_t *deleted = entry->state != TABLE_GONE ? NULL :
-			  deleted_json(entry->name, *removal->holder ? removal->holder : NULL,
-				       removal->recover.lingers);
-
-	if (deleted && removal->deleted)
-		json_array_append_new(removal->deleted, deleted);
-	else if (deleted)
-		service_reply(removal->call, deleted);
-	else if (removal->deleted)
-		keep(removal, entry, status, text);
-	else if (removal->recover.open)
-		in_use(removal->call, text);
-	else
-		service_failed(removal->call, status, text);
-}
-
-static void removed(struct recover *recover)
-{
-	struct removal *removal = container_of(recover, struct removal, recover);
-
-	log_stop_listening(&removal->listener);
-	answer_removed(removal, recover->entry);
-	if (removal->deleted)
-		go_on(removal);
-	/* The driver writes to it when it comes to it. */
-	else if (!recover->given_up)
-		free(removal);
-}
-
-static void removal_start(struct removal *removal, struct table_entry *entry)
-{
-	struct host *host = manager_of(removal->call)->host;
-
-	removal->listener = (struct log_listener){ .about = entry->name };
-	log_listen(&removal->listener);
-	removal->recover = (struct recover){ .table = host->table, .ctrl = host->ctrl,
-					     .gentle = !removal->force, .done = removed };
-	recover_delete(&removal->recover, entry);
-}
-
-static void delete_left(struct service_call *call, struct table_entry *entry)
-{
-	struct removal *removal;
-
-	if (flag_parameter(call, "when_unused")) {
-		service_failed(call, EXIT_USAGE, "when-unused: expected a device that is served, got one that "
-		     "waits for a server");
-		return;
-	}
-	removal = new_removal(call);
-	if (!removal)
-		return;
-	if (is_used(removal, entry)) {
-		in_use(call, removal->holder);
-		free(removal);
-		return;
-	}
-	removal_start(removal, entry);
-}
-
-/* A driver that does not answer is asked nothing more. */
-static void go_on(struct removal *removal)
-{
-	const struct manager *manager = manager_of(removal->call);
-	const struct table *table = manager->host->table;
-	bool given_up = removal->recover.given_up;
-
-	while (table && removal->next < table->count && !given_up) {
-		struct table_entry *entry = &table->entries[removal->next++];
-
-		if (!is_left(manager, entry) || entry->wanted)
-			continue;
-		if (!is_used(removal, entry)) {
-			removal_start(removal, entry);
-			return;
-		}
-		keep(removal, entry, EXIT_TAKEN, removal->holder);
-	}
-	service_reply(removal->call, json_pack("{s:o, s:o}", "deleted", removal->deleted, "kept",
-					       removal->kept));
-	if (!given_up)
-		free(removal);
-}
+/* ---- Collect ------------------------------------------------------------------------ */
 
 static void run_collect(struct service_call *call)
 {
-	struct removal *removal;
-
-	if (defer(call))
-		return;
-	removal = new_removal(call);
-	if (!removal)
-		return;
-	removal->deleted = json_array();
-	removal->kept = json_array();
-	go_on(removal);
+	if (!defer(call))
+		left_collect(call);
 }
 
 /* ---- the end of a device ------------------------------------------------------------ */
@@ -968,11 +618,11 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
 		answer_lost(job->call, hosted);
 	else if (job->kind == JOB_SHOW)
-		service_not_found(job->call, text_parameter(job->call, "device"));
+		service_not_found(job->call, service_text(job->call, "device"));
 	else
 		service_failed(job->call, status ? status : EXIT_RUNTIME,
 		     *text  ? text :
-		     status ? log_says_why : "it was stopped before it was usable");
+		     status ? LOG_SAYS_WHY : "it was stopped before it was usable");
 }
 
 /* As many as there are files, and entries of the table. */
@@ -985,7 +635,7 @@ static void keep_failure(struct manager *manager, const struct hosted *hosted)
 
 void manager_ended(struct manager *manager, struct hosted *hosted)
 {
-	answer_jobs(manager, hosted, -1, answer_ended);
+	jobs_answer(manager, hosted, -1, answer_ended);
 	if (hosted->status && !hosted->quiet)
 		keep_failure(manager, hosted);
 	if (hosted->owner && hosted->state != HOSTED_STUCK)
@@ -1022,7 +672,7 @@ void manager_hang_up(struct service_call *call)
 	if (job->kind == JOB_UNUSED && !is_wanted_gone(manager, job->hosted))
 		device_stay(&job->hosted->device);
 	service_reply(call, NULL);
-	end(job);
+	job_end(job);
 }
 
 /* ---- Features, Backends ------------------------------------------------------------- */
@@ -1112,7 +762,7 @@ static void run_info(struct service_call *call)
 
 static void run_description(struct service_call *call)
 {
-	const char *name = text_parameter(call, "interface");
+	const char *name = service_text(call, "interface");
 	const char *text = !strcmp(name, "io.ublkd") ? interface_io_ublkd :
 			   !strcmp(name, "org.varlink.service") ? interface_org_varlink_service :
 								  NULL;

@@ -54,8 +54,6 @@ void manager_in_use(struct manager *manager, struct hosted *hosted);
 #define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
 void service_failed(struct service_call *call, int status, const char *message);
 void service_not_found(struct service_call *call, const char *device);
-/* Adds what waits for a server and is not in the host. */
-void manager_list_left(const struct manager *manager, json_t *devices);
 /* A name after the backend, "mem-1", where the caller has no wish. */
 void service_make_name(char name[], size_t size, const char *backend, unsigned number);
 /* NULL, or the name of a parameter that is wrong in a way that its type does not say. */

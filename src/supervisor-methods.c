@@ -7,6 +7,8 @@
 
 #include "exit.h"
 #include "forward.h"
+#include "service-job.h"
+#include "service-left.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -15,12 +17,7 @@
 
 static struct router *router_of(const struct service_call *call)
 {
-	return container_of(call->service, struct manager, service)->owner;
-}
-
-static const char *text_parameter(const struct service_call *call, const char *name)
-{
-	return json_string_value(json_object_get(call->parameters, name));
+	return manager_of(call)->owner;
 }
 
 /* ---- calls that wait for a worker ---------------------------------------------------------- */
@@ -255,7 +252,7 @@ static void run_list(struct service_call *call)
 		ask(gathering, w, place++, nothing);
 	}
 	json_decref(nothing);
-	manager_list_left(router_of(call)->manager, gathering->devices);
+	left_list(router_of(call)->manager, gathering->devices);
 	gathered(gathering);
 }
 
@@ -287,7 +284,7 @@ void router_failed(struct router *router, const struct worker *worker)
 		answer_waiting(waiting, waiting->answer,
 			       worker->status ? worker->status : EXIT_RUNTIME,
 			       waiting->answer	? NULL :
-			       worker->error[0] ? worker->error : "the server's log says why");
+			       worker->error[0] ? worker->error : LOG_SAYS_WHY);
 }
 
 static void run_wait(struct service_call *call, const struct worker *worker)
@@ -314,7 +311,7 @@ static char *make_name(struct router *router, const char *backend)
 static void run_add(struct service_call *call)
 {
 	struct router *router = router_of(call);
-	const char *name = text_parameter(call, "name"), *backend = text_parameter(call, "backend");
+	const char *name = service_text(call, "name"), *backend = service_text(call, "backend");
 	json_t *options = json_object_get(call->parameters, "options");
 	const char *wrong = service_wrong_in_add(call);
 	_cleanup_free_ char *made = NULL;
@@ -367,7 +364,7 @@ static void run_recover(struct service_call *call, struct worker *worker)
 static bool route(struct service_call *call)
 {
 	struct router *router = router_of(call);
-	const char *device = text_parameter(call, "device");
+	const char *device = service_text(call, "device");
 	struct worker *worker = device ? supervisor_find(router->supervisor, device) : NULL;
 
 	/* What no worker has may be one that waits for a server. */

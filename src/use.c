@@ -182,3 +182,8 @@ bool use_find(const char *root, const char *name, char *text, size_t size)
 		return false;
 	return true;
 }
+
+bool use_find_node(const char *node, char text[USE_TEXT_SIZE])
+{
+	return use_find("", node + strlen("/dev/"), text, USE_TEXT_SIZE);
+}

@@ -16,5 +16,8 @@
  * use was found. root: before all paths, "" but for tests.
  */
 bool use_find(const char *root, const char *name, char *text, size_t size);
+/* The same of a node "/dev/NAME". */
+#define USE_TEXT_SIZE 1100
+bool use_find_node(const char *node, char text[USE_TEXT_SIZE]);
 
 #endif

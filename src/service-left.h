@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Devices that the last server left in the table, that wait for a server, and that
+ * this one does not serve: they can be seen and deleted. Main thread.
+ */
+#ifndef SERVICE_LEFT_H
+#define SERVICE_LEFT_H
+
+#include "service-methods.h"
+
+/* By name, path or number; NULL: there is none. */
+struct table_entry *left_find(const struct manager *manager, const char *text);
+/* As in Show. */
+json_t *left_details_json(const struct table_entry *entry);
+/* Adds them to what List tells. */
+void left_list(const struct manager *manager, json_t *devices);
+/* Delete, and Collect: of those that nothing describes. */
+void left_delete(struct service_call *call, struct table_entry *entry);
+void left_collect(struct service_call *call);
+
+#endif
