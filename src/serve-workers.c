@@ -37,6 +37,7 @@ static void on_live(struct worker *worker)
 {
 	struct serve *serve = worker->supervisor->owner;
 
+	manager_note(&serve->manager, worker->name, EXIT_DONE);
 	router_live(&serve->router, worker);
 	/* Again is no news for who reads the lines. */
 	if (!worker->asked && !worker->was_live)
@@ -88,6 +89,8 @@ static void on_end(struct worker *worker)
 	uint32_t number = UBLK_DEV_ID_ANY;
 
 	router_failed(&serve->router, worker);
+	if (!worker->quiet)
+		manager_note(&serve->manager, worker->name, worker->status);
 	note_entry(worker->supervisor, worker->name, false);
 	/* Its process has died before it could delete the device. The worker's name ends here. */
 	before = log_switch(NULL);

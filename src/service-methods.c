@@ -378,7 +378,7 @@ static void answer_live(struct job *job, const struct hosted *hosted)
 
 void manager_live(struct manager *manager, struct hosted *hosted)
 {
-	json_object_del(manager->failed, hosted->name);
+	manager_note(manager, hosted->name, EXIT_DONE);
 	jobs_answer(manager, hosted, JOB_ADD, answer_live);
 	jobs_answer(manager, hosted, JOB_WAIT, answer_live);
 }
@@ -626,18 +626,22 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 }
 
 /* As many as there are files, and entries of the table. */
-static void keep_failure(struct manager *manager, const struct hosted *hosted)
+void manager_note(struct manager *manager, const char *name, int status)
 {
+	if (!status) {
+		json_object_del(manager->failed, name);
+		return;
+	}
 	if (!manager->failed)
 		manager->failed = json_object();
-	json_object_set_new(manager->failed, hosted->name, json_integer(hosted->status));
+	json_object_set_new(manager->failed, name, json_integer(status));
 }
 
 void manager_ended(struct manager *manager, struct hosted *hosted)
 {
 	jobs_answer(manager, hosted, -1, answer_ended);
 	if (hosted->status && !hosted->quiet)
-		keep_failure(manager, hosted);
+		manager_note(manager, hosted->name, hosted->status);
 	if (hosted->owner && hosted->state != HOSTED_STUCK)
 		free_added(hosted->owner);
 }

@@ -49,6 +49,9 @@ void manager_counted(struct manager *manager, struct hosted *hosted);
 void manager_resized(struct manager *manager, struct hosted *hosted);
 void manager_in_use(struct manager *manager, struct hosted *hosted);
 
+/* How a device that nobody was told of ended, for who waits for it later; 0: it is usable. */
+void manager_note(struct manager *manager, const char *name, int status);
+
 /* For whoever routes. The call is answered then. */
 #define SERVICE_NAME_TAKEN "name: expected another than that of a device that is served"
 #define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
