@@ -266,6 +266,16 @@ static bool is_the_drivers(const struct io *io)
 	return io->state == IO_FETCH || io->state == IO_COMMIT || io->state == IO_LINKED;
 }
 
+/*
+ * The driver stops a device when its requests are done, so the end of the fetch is that
+ * of all links too. A fetch that was refused says nothing of them, and one that breaks
+ * would write to a queue that is gone: such a tag has no end but the ring's.
+ */
+static bool is_unknown(const struct batch *batch, const struct io *io)
+{
+	return batch->fetch_refused && io->state == IO_LINKED;
+}
+
 /* Not before their last results have been taken, and while a command may still write to us. */
 static void end_tags(struct batch *batch)
 {
@@ -274,7 +284,7 @@ static void end_tags(struct batch *batch)
 	if (batch->in_ring || batch->nr_collected || batch->nr_given)
 		return;
 	for (unsigned tag = 0; tag < queue->shape->depth; tag++) {
-		if (is_the_drivers(&queue->ios[tag]))
+		if (is_the_drivers(&queue->ios[tag]) && !is_unknown(batch, &queue->ios[tag]))
 			io_command_done(&queue->ios[tag], UBLK_IO_RES_ABORT);
 	}
 }
@@ -370,6 +380,7 @@ static void fetch_done(struct batch *batch, int result, uint32_t flags)
 		batch->fetch_due = true;
 		batch_list(batch);
 	} else {
+		batch->fetch_refused = true;
 		refused(batch, "FETCH_IO_CMDS", result < 0 ? result : -EIO);
 	}
 }

@@ -56,6 +56,7 @@ struct batch {
 	bool give_due, fetch_due;   /* the command is to be queued */
 	uint16_t group;             /* of the lent buffers, in the ring */
 	bool has_group;
+	bool fetch_refused;
 	bool ended;                 /* the device goes, no request will follow */
 	uint8_t give_tries, fetch_tries; /* without progress */
 	/* Lent one after another, and they come back in this order. */

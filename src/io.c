@@ -464,9 +464,6 @@ void io_part_done(struct io_part *part, int result)
 	uint32_t align;
 	int error = 0;
 
-	/* The driver refused its queue while it was linked. */
-	if (io->state == IO_ENDED)
-		return;
 	/* As nearly all of them end. */
 	if (io->state == IO_PROCESS && !part->inject && !part->start &&
 	    result == (int)part->length) {

@@ -704,6 +704,21 @@ static void an_abort_ends_linked_tags_as_well(void **state)
 	assert_int_equal(bench.failure, 0);
 }
 
+/* It may break yet, and then writes to its queue. */
+static void a_refused_fetch_ends_no_linked_tag(void **state)
+{
+	const struct io_uring_sqe *read;
+
+	(void)state;
+	ARRIVE(0);
+	read = linked(0);
+	fetched_with(-EFAULT, 0);
+	assert_int_equal(bench.tags_ended, BENCH_DEPTH - 1);
+	assert_int_equal(bench.ios[0].state, IO_LINKED);
+	complete(read, -ENOSPC);
+	assert_int_equal(bench.ios[0].state, IO_COMMIT);
+}
+
 /* ---- all of it, in any order ------------------------------------------------ */
 
 struct driver {
@@ -820,6 +835,7 @@ int main(void)
 		LINKING(a_single_request_is_linked, zero_copy),
 		LINKING(a_broken_link_goes_with_the_next_batch, copy),
 		LINKING(a_linked_commit_that_is_refused_fails_the_queue, copy),
+		LINKING(a_refused_fetch_ends_no_linked_tag, copy),
 		LINKING(an_abort_ends_linked_tags_as_well, zero_copy),
 		TEST(any_order_commits_each_request_once, copy),
 		TEST(any_order_commits_each_request_once, zero_copy),
