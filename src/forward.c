@@ -10,6 +10,9 @@
 
 void forward_abandon(struct forward *forward)
 {
+	*forward->link = forward->next;
+	if (forward->next)
+		forward->next->link = forward->link;
 	ev_io_stop(forward->loop, &forward->readable);
 	ev_timer_stop(forward->loop, &forward->timer);
 	close(forward->fd);
@@ -82,8 +85,8 @@ static int put(int fd, const char *method, json_t *parameters)
 	return send(fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)length ? 0 : -EIO;
 }
 
-int forward_start(struct forward *forward, struct ev_loop *loop, int fd, const char *method,
-		  json_t *parameters, double patience)
+int forward_start(struct forward *forward, struct forward **list, struct ev_loop *loop, int fd,
+		  const char *method, json_t *parameters, double patience)
 {
 	int ret = put(fd, method, parameters);
 
@@ -91,11 +94,22 @@ int forward_start(struct forward *forward, struct ev_loop *loop, int fd, const c
 		close(fd);
 		return ret;
 	}
-	*forward = (struct forward){ .done = forward->done, .loop = loop, .fd = fd };
+	*forward = (struct forward){
+		.done = forward->done, .next = *list, .link = list, .loop = loop, .fd = fd,
+	};
+	if (forward->next)
+		forward->next->link = &forward->next;
+	*list = forward;
 	ev_io_init(&forward->readable, on_readable, fd, EV_READ);
 	ev_io_start(loop, &forward->readable);
 	ev_timer_init(&forward->timer, on_late, patience, 0);
 	if (patience > 0)
 		ev_timer_start(loop, &forward->timer);
 	return 0;
+}
+
+void forward_end_all(struct forward **list)
+{
+	while (*list)
+		end(*list, NULL);
 }

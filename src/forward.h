@@ -13,7 +13,8 @@ struct forward {
 	/* Set by the caller, who keeps the structure until then. answer NULL: none comes. */
 	void (*done)(struct forward *forward, json_t *answer);
 
-	struct ev_loop *loop; /* forward.c's from here on */
+	struct forward *next, **link; /* forward.c's from here on: of its list */
+	struct ev_loop *loop;
 	int fd;
 	ev_io readable;
 	ev_timer timer;
@@ -22,12 +23,15 @@ struct forward {
 };
 
 /*
- * parameters: an object, the caller's. Takes the socket over, and closes it. patience: seconds for the answer, 0:
- * however long it takes. 0, and done() follows, or -errno.
+ * Into the list of those on their way. Takes the socket over, and closes it.
+ * parameters: an object, the caller's. patience: seconds for the answer, 0: however
+ * long it takes. 0, and done() follows, or -errno.
  */
-int forward_start(struct forward *forward, struct ev_loop *loop, int fd, const char *method,
-		  json_t *parameters, double patience);
+int forward_start(struct forward *forward, struct forward **list, struct ev_loop *loop, int fd,
+		  const char *method, json_t *parameters, double patience);
 /* done() is not called. */
 void forward_abandon(struct forward *forward);
+/* None of the list is answered. */
+void forward_end_all(struct forward **list);
 
 #endif

@@ -185,6 +185,7 @@ int workers_open(struct serve *serve)
 
 void workers_close(struct serve *serve)
 {
+	router_close(&serve->router);
 	supervisor_close(&serve->supervisor);
 	free(serve->worker_options[0]);
 }
@@ -267,39 +268,27 @@ int worker_open(struct serve *serve)
 	return EXIT_DONE;
 }
 
-static int read_settings(struct spec *spec, int count, char **settings)
-{
-	int status = EXIT_DONE;
-
-	for (int i = 0; i < count && !status; i++) {
-		size_t length = strcspn(settings[i], "=");
-
-		status = spec_set(spec, settings[i], length,
-				  settings[i][length] ? settings[i] + length + 1 : NULL);
-	}
-	return status ? status : spec_check(spec);
-}
-
-/* CHANNEL [OPTION…] -- NAME KIND BACKEND [KEY=VALUE…] */
+/* CHANNEL [OPTION…] -- NAME KIND BACKEND SETTINGS */
 static int read_arguments(struct serve *serve, int argc, char **argv)
 {
 	struct only *only = &serve->only;
 	int i = 1, status = EXIT_DONE;
+	json_t *settings;
 
-	if (argc < 4)
+	if (argc < 6)
 		return EXIT_USAGE;
 	only->channel = atoi(argv[0]);
 	for (; i < argc && strcmp(argv[i], "--") && !status; i++)
 		status = serve_flag(serve, argv[i]);
-	if (status || argc - ++i < 3 || !serve->config.state)
+	if (status || argc - ++i != 4 || !serve->config.state)
 		return EXIT_USAGE;
-	only->name = argv[i++];
+	only->name = argv[i];
+	only->added = !strcmp(argv[i + 1], WORKER_ADDED);
+	settings = json_loads(argv[i + 3], 0, NULL);
 	log_switch(only->name);
-	only->added = !strcmp(argv[i++], WORKER_ADDED);
-	status = spec_set_backend(&only->spec, argv[i++], false);
-	if (!status)
-		status = read_settings(&only->spec, argc - i, argv + i);
+	status = settings ? spec_fill(&only->spec, argv[i + 2], settings) : EXIT_USAGE;
 	log_switch(NULL);
+	json_decref(settings);
 	return status;
 }
 

@@ -79,20 +79,10 @@ void router_stop(struct router *router)
 /* ---- calls that a worker answers -------------------------------------------------------- */
 
 struct passed_on {
-	struct passed_on *next;
 	struct forward forward;
 	struct service_call *call;
 	char name[65]; /* of its device */
 };
-
-static void take_off(struct passed_on *passed)
-{
-	struct passed_on **link = &router_of(passed->call)->passed_on;
-
-	while (*link != passed)
-		link = &(*link)->next;
-	*link = passed->next;
-}
 
 /* Its device is deleted, and until the worker has ended its name is taken. */
 static bool is_of_end(const struct passed_on *passed, const char *error)
@@ -102,7 +92,8 @@ static bool is_of_end(const struct passed_on *passed, const char *error)
 
 static bool wait_for_end(struct service_call *call, const char *name, json_t *answer)
 {
-	const struct worker *worker = supervisor_find(router_of(call)->supervisor, name);
+	const struct supervisor *supervisor = router_of(call)->supervisor;
+	const struct worker *worker = supervisor->stopped ? NULL : supervisor_find(supervisor, name);
 
 	return answer && worker && !wait_for(call, worker, answer);
 }
@@ -113,7 +104,6 @@ static void answered(struct forward *forward, json_t *answer)
 	const char *error = json_string_value(json_object_get(answer, "error"));
 	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
 
-	take_off(passed);
 	if (is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) {
 		free(passed);
 		return;
@@ -155,12 +145,10 @@ static void pass_on(struct service_call *call, struct worker *worker)
 		passed->call = call;
 		snprintf(passed->name, sizeof(passed->name), "%s", worker->name);
 		passed->forward.done = answered;
-		if (!forward_start(&passed->forward, worker->supervisor->loop, fd, call->method,
-				   call->parameters, 0)) {
-			passed->next = router_of(call)->passed_on;
-			router_of(call)->passed_on = passed;
+		if (!forward_start(&passed->forward, &router_of(call)->forwards,
+				   worker->supervisor->loop, fd, call->method, call->parameters,
+				   0))
 			return;
-		}
 	}
 	free(passed);
 	service_failed(call, EXIT_RUNTIME, "its process cannot be reached");
@@ -226,8 +214,9 @@ static void ask(struct gathering *gathering, struct worker *worker, size_t place
 		share->place = place;
 		share->forward.done = told;
 		gathering->left++;
-		if (!forward_start(&share->forward, worker->supervisor->loop, fd,
-				   gathering->call->method, parameters, LIST_PATIENCE))
+		if (!forward_start(&share->forward, &router_of(gathering->call)->forwards,
+				   worker->supervisor->loop, fd, gathering->call->method,
+				   parameters, LIST_PATIENCE))
 			return;
 		gathering->left--;
 	}
@@ -383,17 +372,25 @@ static bool route(struct service_call *call)
 	return true;
 }
 
+static struct passed_on *find_passed_on(const struct router *router, const struct service_call *call)
+{
+	for (struct forward *f = router->forwards; f; f = f->next) {
+		struct passed_on *passed = container_of(f, struct passed_on, forward);
+
+		if (f->done == answered && passed->call == call)
+			return passed;
+	}
+	return NULL;
+}
+
 /* A worker hears of it, too; what it has begun goes on. */
 static void on_hang_up(struct service_call *call)
 {
 	struct router *router = router_of(call);
-	struct passed_on *passed = router->passed_on;
+	struct passed_on *passed = find_passed_on(router, call);
 	struct waiting *waiting = take_waiting(router, NULL, call);
 
-	while (passed && passed->call != call)
-		passed = passed->next;
 	if (passed) {
-		take_off(passed);
 		forward_abandon(&passed->forward);
 		free(passed);
 		service_reply(call, NULL);
@@ -413,4 +410,10 @@ int router_open(struct router *router, const char *path)
 	ret = manager_open(router->manager, path);
 	router->manager->service.on_hang_up = on_hang_up;
 	return ret;
+}
+
+void router_close(struct router *router)
+{
+	forward_end_all(&router->forwards);
+	router_stop(router);
 }

@@ -19,12 +19,14 @@ struct router {
 	void (*on_more)(struct router *router);
 
 	unsigned numbered; /* names that were made up */
-	struct passed_on *passed_on; /* calls that are a worker's to answer */
+	struct forward *forwards; /* what workers are asked just now */
 	struct waiting *waiting;     /* calls that wait for a worker to be live */
 };
 
 /* Opens the socket of the manager. -errno after an error text. */
 int router_open(struct router *router, const char *path);
+/* Behind the end of the manager: no call is left without an answer. */
+void router_close(struct router *router);
 /* The supervisor is about to stop: nobody waits for a start any more. */
 void router_stop(struct router *router);
 /* A device is usable. */

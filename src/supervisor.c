@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "supervisor.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,6 +25,7 @@
 #define LONGEST_REST 60
 /* In a row; with the rests they take four minutes. */
 #define MOST_DEATHS 11
+#define MOST_ARGUMENTS 16
 
 static void start(struct worker *worker);
 
@@ -298,46 +300,6 @@ static void watch_stream(struct worker *worker, struct worker_stream *stream, in
 
 /* ---- birth ------------------------------------------------------------------------------ */
 
-/* "--worker" CHANNEL OPTION… "--" NAME KIND BACKEND KEY=VALUE… */
-static char **worker_argv(const struct worker *worker)
-{
-	char *const *options = worker->supervisor->options;
-	size_t count = 8 + json_object_size(worker->settings), used = 0;
-	const char *key;
-	json_t *value;
-	char **argv;
-
-	for (size_t i = 0; options[i]; i++)
-		count++;
-	argv = calloc(count, sizeof(*argv));
-	if (!argv)
-		return NULL;
-	argv[used++] = strdup("ublkd");
-	argv[used++] = strdup("--worker");
-	argv[used++] = strdup(WORKER_CHANNEL);
-	for (size_t i = 0; options[i]; i++)
-		argv[used++] = strdup(options[i]);
-	argv[used++] = strdup("--");
-	argv[used++] = strdup(worker->name);
-	argv[used++] = strdup(worker->added ? WORKER_ADDED : WORKER_DESCRIBED);
-	argv[used++] = strdup(worker->backend);
-	json_object_foreach(worker->settings, key, value) {
-		char *text;
-
-		if (asprintf(&text, "%s=%s", key, json_string_value(value)) < 0)
-			text = NULL;
-		argv[used++] = text;
-	}
-	return argv;
-}
-
-static void free_argv(char **argv)
-{
-	for (size_t i = 0; argv && argv[i]; i++)
-		free(argv[i]);
-	free(argv);
-}
-
 /* Ends of pipes and of the channel: ours and the worker's. */
 struct ends {
 	int out[2], err[2], channel[2];
@@ -364,11 +326,38 @@ static void close_ends(struct ends *ends, int side)
 	}
 }
 
-static int spawn(struct worker *worker, const struct ends *ends, char **argv)
+/* "--worker" CHANNEL OPTION… "--" NAME KIND BACKEND SETTINGS */
+static void list_arguments(const struct worker *worker, const char *settings,
+			   char *argv[MOST_ARGUMENTS])
 {
+	const char *const last[] = {
+		"--", worker->name, worker->added ? WORKER_ADDED : WORKER_DESCRIBED,
+		worker->backend, settings, NULL,
+	};
+	char *const *options = worker->supervisor->options;
+	size_t used = 0;
+
+	argv[used++] = (char *)(uintptr_t)"ublkd";
+	argv[used++] = (char *)(uintptr_t)"--worker";
+	argv[used++] = (char *)(uintptr_t)WORKER_CHANNEL;
+	for (size_t i = 0; options[i]; i++) {
+		assert(used < MOST_ARGUMENTS - ARRAY_SIZE(last));
+		argv[used++] = options[i];
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(last); i++)
+		argv[used++] = (char *)(uintptr_t)last[i];
+}
+
+static int spawn(struct worker *worker, const struct ends *ends)
+{
+	_cleanup_free_ char *settings = json_dumps(worker->settings, JSON_COMPACT);
 	posix_spawn_file_actions_t actions;
+	char *argv[MOST_ARGUMENTS];
 	int ret;
 
+	if (!settings)
+		return -ENOMEM;
+	list_arguments(worker, settings, argv);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addfchdir_np(&actions, worker->supervisor->folder);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -382,15 +371,11 @@ static int spawn(struct worker *worker, const struct ends *ends, char **argv)
 
 static int try_to_start(struct worker *worker)
 {
-	char **argv = worker_argv(worker);
 	struct ends ends;
 	int ret = open_ends(&ends);
 
-	if (!argv)
-		ret = -ENOMEM;
 	if (!ret)
-		ret = spawn(worker, &ends, argv);
-	free_argv(argv);
+		ret = spawn(worker, &ends);
 	close_ends(&ends, 1);
 	if (ret) {
 		close_ends(&ends, 0);
