@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ublkd serve: by itself (cmd-serve.c), as the supervisor of workers, or as one
- * of them (serve-workers.c). Main thread.
+ * What ublkd serve is in each of its modes: alone, as the supervisor of workers,
+ * or as one of them. The command (cmd-serve.c) or the worker's start chooses the
+ * mode, and the mode uses what is here. Main thread.
  */
 #ifndef SERVE_H
 #define SERVE_H
@@ -32,7 +33,36 @@ struct only {
 	ev_io on_channel;
 };
 
+struct serve;
+
+typedef void serve_visitor(void *arg, const char *name, const char *path);
+
+/* What differs. */
+struct serve_mode {
+	/* Its devices, before anything of them is started. An exit status. */
+	int (*open)(struct serve *serve);
+	/* To whoever may ask something from now on. An exit status. */
+	int (*listen)(struct serve *serve);
+	/* -errno after an error text. */
+	int (*open_table)(struct serve *serve);
+	/* Whether a device that waits is to be taken over. */
+	bool (*wants)(const struct serve *serve, const char *name);
+	/* Adds what the last server's clients had added. NULL: nothing. */
+	void (*take_over)(struct serve *serve);
+	/* The devices of this process have been usable or have failed. */
+	void (*settled)(struct serve *serve);
+	/* Calls visit for each device that is usable. */
+	void (*visit_live)(const struct serve *serve, serve_visitor *visit, void *arg);
+	/* May be called again, to hurry. leaves: to the next server. serve_end() follows. */
+	void (*stop)(struct serve *serve, int signal, bool leaves);
+	/* Leaves its devices, for serve_leave(). */
+	void (*leave)(struct serve *serve);
+	/* Frees what is its own. NULL: nothing. */
+	void (*close)(struct serve *serve);
+};
+
 struct serve {
+	const struct serve_mode *mode;
 	struct serve_config config;
 	struct options set;
 	struct conf conf;
@@ -59,13 +89,15 @@ struct serve {
 	int status;
 };
 
-/* The command line so far: its options only. An exit status. */
+/* The command line so far: its options only. An exit status. The caller sets the mode. */
+extern const struct ublkd_option serve_options[];
 void serve_init(struct serve *serve);
 int serve_flag(struct serve *serve, const char *arg);
 /* From the event loop to the end of all. */
 int serve_all(struct serve *serve);
 void serve_free(struct serve *serve);
-/* Ends the event loop. */
+
+/* For the modes. Ends the event loop: */
 void serve_end(struct serve *serve, int status);
 /* Each device is usable or has failed: the pid file, and what is printed from the background. */
 void serve_settled(struct serve *serve);
@@ -73,17 +105,15 @@ void serve_settled(struct serve *serve);
 void serve_print(struct serve *serve, const char *name, const char *path);
 void serve_leave(struct serve *serve);
 
-/* serve-workers.c */
-int workers_open(struct serve *serve);
-void workers_close(struct serve *serve);
-/* The devices are known by now, and the dead ones of others are gone. */
-void workers_start(struct serve *serve);
-/* All are told by the signal; serve_end() follows. */
-void workers_stop(struct serve *serve, int signal);
-/* What the last server's clients had added. */
-void workers_take_over(struct serve *serve);
-/* Opens the table and the channel of a worker. An exit status. */
-int worker_open(struct serve *serve);
+/* What a mode has in common with others: the devices are in files, and in one table; */
+bool serve_describes(const struct serve *serve, const char *name);
+int serve_open_table(struct serve *serve);
+/* or they are of this process. */
+void serve_visit_host(const struct serve *serve, serve_visitor *visit, void *arg);
+void serve_stop_host(struct serve *serve, int signal, bool leaves);
+void serve_leave_host(struct serve *serve);
+
+extern const struct serve_mode serve_alone, serve_supervisor;
 /* The process: "ublkd --worker", see supervisor.c. */
 int worker_main(int argc, char **argv);
 

@@ -5,7 +5,7 @@
  * is no device, no ring and no I/O, so nothing that a backend or the driver
  * does to a worker reaches the others. Main thread.
  *
- * A worker is "ublkd --worker", see cmd-serve.c. It prints its device's line when
+ * A worker is "ublkd --worker", see serve-worker.c. It prints its device's line when
  * that is usable, logs to us, and ends with an exit status. Through its channel
  * it gets sockets on which it is asked about its device; when that closes, as we
  * are gone, it leaves its device to the next server.

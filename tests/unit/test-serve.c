@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The command line of "serve" as far as nothing has been touched yet, and its
- * table against the manual. The source is included for the table.
+ * table against the manual.
  */
 #define _GNU_SOURCE
 #include "support.h"
 
-#include "../../src/cmd-serve.c"
+#include "command.h"
+#include "exit.h"
+#include "serve.h"
+#include "util/macros.h"
 
 #include "manual.h"
 

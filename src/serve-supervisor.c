@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ublkd serve as the supervisor of workers, which serve a device each. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <string.h>
-#include <sys/socket.h>
 
 #include "exit.h"
 #include "log.h"
@@ -12,8 +10,6 @@
 #include "util/macros.h"
 
 #define FILES_PER_WORKER 4
-
-/* ---- the supervisor ----------------------------------------------------------------------- */
 
 /* What has a worker waits for no other server, as it is not for us to know otherwise. */
 static void note_entry(const struct supervisor *supervisor, const char *name, bool served)
@@ -158,11 +154,13 @@ static int add(struct serve *serve, const struct conf_device *device)
 	return EXIT_RUNTIME;
 }
 
-int workers_open(struct serve *serve)
+static int open_workers(struct serve *serve)
 {
 	struct supervisor *supervisor = &serve->supervisor;
 	int status = make_options(serve) ? EXIT_RUNTIME : EXIT_DONE;
 
+	/* Without a device of its own it would be gone at once. */
+	serve->host.stays = true;
 	supervisor->loop = serve->loop;
 	supervisor->table = &serve->table;
 	supervisor->options = serve->worker_options;
@@ -183,26 +181,57 @@ int workers_open(struct serve *serve)
 	return supervisor_open(supervisor) ? EXIT_RUNTIME : EXIT_DONE;
 }
 
-void workers_close(struct serve *serve)
+static void close_workers(struct serve *serve)
 {
 	router_close(&serve->router);
 	supervisor_close(&serve->supervisor);
 	free(serve->worker_options[0]);
 }
 
-void workers_start(struct serve *serve)
+/* The devices are known by now, and the dead ones of others are gone. */
+static void start_workers(struct serve *serve)
 {
 	need_files(serve);
 	supervisor_start(&serve->supervisor);
 }
 
-void workers_stop(struct serve *serve, int signal)
+static int listen_router(struct serve *serve)
 {
-	router_stop(&serve->router);
-	supervisor_stop(&serve->supervisor, signal, serve->process.leaves);
+	if (!serve->config.socket)
+		return EXIT_DONE;
+	return router_open(&serve->router, serve->config.socket) ? EXIT_RUNTIME : EXIT_DONE;
 }
 
-void workers_take_over(struct serve *serve)
+/* All are told by the signal; serve_end() follows. */
+static void stop_workers(struct serve *serve, int signal, bool leaves)
+{
+	if (!serve->supervisor.begun) {
+		serve_stop_host(serve, signal, leaves);
+		return;
+	}
+	serve->process.leaves = leaves;
+	router_stop(&serve->router);
+	supervisor_stop(&serve->supervisor, signal, leaves);
+}
+
+static void leave_workers(struct serve *serve)
+{
+	if (serve->supervisor.begun)
+		stop_workers(serve, SIGNAL_LEAVE, true);
+	else
+		serve_leave_host(serve);
+}
+
+static void visit_workers(const struct serve *serve, serve_visitor *visit, void *arg)
+{
+	for (const struct worker *w = serve->supervisor.workers; w; w = w->next) {
+		if (w->state == WORKER_LIVE)
+			visit(arg, w->name, w->path);
+	}
+}
+
+/* What the last server's clients had added. */
+static void take_over(struct serve *serve)
 {
 	for (unsigned i = 0; i < serve->table.count; i++) {
 		const struct table_entry *entry = &serve->table.entries[i];
@@ -217,95 +246,15 @@ void workers_take_over(struct serve *serve)
 		note_entry(&serve->supervisor, w->name, true);
 }
 
-/* ---- a worker ------------------------------------------------------------------------------- */
-
-/* A socket on which the supervisor asks us something; or its end. */
-static void on_channel(struct ev_loop *loop, ev_io *watcher, int events)
-{
-	struct serve *serve = container_of(watcher, struct serve, only.on_channel);
-	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
-				  .msg_controllen = sizeof(control) };
-	ssize_t got = recvmsg(serve->only.channel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-	int fd;
-
-	(void)events;
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (got <= 0) {
-		ev_io_stop(loop, watcher);
-		ublkd_note("%s: the supervisor is gone: the device is left to the next one",
-			   serve->only.name);
-		serve_leave(serve);
-		return;
-	}
-	if (header && header->cmsg_type == SCM_RIGHTS) {
-		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-		service_take(&serve->manager.service, fd);
-	}
-}
-
-int worker_open(struct serve *serve)
-{
-	struct service *service = &serve->manager.service;
-	struct hosted *hosted = host_add(&serve->host, serve->only.name, &serve->only.spec);
-
-	if (!hosted || table_open_entry(&serve->table, serve->config.state, serve->only.name))
-		return EXIT_RUNTIME;
-	hosted->added = serve->only.added;
-	serve->host.no_hunt = true;
-	serve->manager.host = &serve->host;
-	service->loop = serve->loop;
-	service->group = (gid_t)-1;
-	service->most_clients = SERVICE_CLIENTS;
-	service->patience = SERVICE_PATIENCE;
-	service->on_call = manager_call;
-	service->on_hang_up = manager_hang_up;
-	ev_io_init(&serve->only.on_channel, on_channel, serve->only.channel, EV_READ);
-	ev_io_start(serve->loop, &serve->only.on_channel);
-	return EXIT_DONE;
-}
-
-/* CHANNEL [OPTION…] -- NAME KIND BACKEND SETTINGS */
-static int read_arguments(struct serve *serve, int argc, char **argv)
-{
-	struct only *only = &serve->only;
-	int i = 1, status = EXIT_DONE;
-	json_t *settings;
-
-	if (argc < 6)
-		return EXIT_USAGE;
-	only->channel = atoi(argv[0]);
-	for (; i < argc && strcmp(argv[i], "--") && !status; i++)
-		status = serve_flag(serve, argv[i]);
-	if (status || argc - ++i != 4 || !serve->config.state)
-		return EXIT_USAGE;
-	only->name = argv[i];
-	only->added = !strcmp(argv[i + 1], WORKER_ADDED);
-	settings = json_loads(argv[i + 3], 0, NULL);
-	log_switch(only->name);
-	status = settings ? spec_fill(&only->spec, argv[i + 2], settings) : EXIT_USAGE;
-	log_switch(NULL);
-	json_decref(settings);
-	return status;
-}
-
-int worker_main(int argc, char **argv)
-{
-	struct serve serve;
-	int status;
-
-	serve_init(&serve);
-	spec_init(&serve.only.spec);
-	status = read_arguments(&serve, argc - 2, argv + 2);
-	if (!status)
-		status = fcntl(serve.only.channel, F_SETFD, FD_CLOEXEC) ? EXIT_USAGE :
-									 process_begin(&serve.process);
-	if (status < 0)
-		status = serve_all(&serve);
-	spec_free(&serve.only.spec);
-	serve_free(&serve);
-	return status;
-}
+const struct serve_mode serve_supervisor = {
+	.open = open_workers,
+	.listen = listen_router,
+	.open_table = serve_open_table,
+	.wants = serve_describes,
+	.take_over = take_over,
+	.settled = start_workers,
+	.visit_live = visit_workers,
+	.stop = stop_workers,
+	.leave = leave_workers,
+	.close = close_workers,
+};
