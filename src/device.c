@@ -1,57 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #define _GNU_SOURCE
-#include "device.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "device-life.h"
 #include "exit.h"
 #include "log.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
 /* Seconds. Starting scans partitions on some kernels, which is I/O. */
-#define SHORT_DEADLINE 10
 #define START_DEADLINE 60
-/* Stopping writes dirty data back, which takes as long as it takes. */
-#define STOP_REMINDER 30
-/* A stop that is forced gives up what is not written back by then. */
-#define FORCED_DEADLINE 30
-#define PROBE_DEADLINE 10
-#define QUEUE_END_DEADLINE 30
-/* Deleting waits for the last user of the disk, who may stay for days. */
-#define DELETE_PATIENCE 5
-#define FORCED_PATIENCE 1 /* where it is likely */
 /* A dead server's file of the device may be closed after the device waits. */
 #define RECOVERY_TRIES 100
 #define RECOVERY_PAUSE 0.1
-/* Between two rounds in which the driver gives back what it has, and for all of them. */
-#define LEAVE_PAUSE 0.02
-#define LEAVE_DEADLINE 10
-/* Whoever looks at each device that comes or changes, such as udev, has it open so long. */
-#define LOOK_PATIENCE 2
-#define LOOK_PAUSE 0.1
 
-static void teardown(struct device *device);
-
-static const char *about(const struct device *device)
+const char *device_about(const struct device *device)
 {
 	return device->name ? device->name : device->about;
 }
 
 /* The first failure decides the exit status. */
-static void fail(struct device *device, int status)
+void device_fail(struct device *device, int status)
 {
 	if (!device->status)
 		device->status = status;
 	device_stop(device, false);
 }
 
-static void gone(struct device *device)
+void device_end(struct device *device)
 {
 	if (device->gone)
 		return;
@@ -73,10 +53,10 @@ static void command_late(struct ctrl_command *command)
 	ublkd_error("%s has not ended within %.0f s: the driver does not answer; the kernel log "
 		    "may say why", ctrl_op_name(command->op), command->deadline);
 	device->status = EXIT_TIMEOUT;
-	gone(device);
+	device_end(device);
 }
 
-static void issue(struct device *device, uint32_t op, void *buffer, size_t length, uint64_t data,
+void device_issue(struct device *device, uint32_t op, void *buffer, size_t length, uint64_t data,
 		  double deadline, void (*done)(struct ctrl_command *command, int result))
 {
 	assert(!device->command.pending);
@@ -105,720 +85,17 @@ static struct device *ended_well(struct ctrl_command *command, int result)
 		return NULL;
 	if (result < 0 && !device->stopping) {
 		ctrl_report(command, result);
-		fail(device, result == -EEXIST ? EXIT_TAKEN :
+		device_fail(device, result == -EEXIST ? EXIT_TAKEN :
 			     result == -EPERM || result == -EACCES || result == -EOPNOTSUPP ?
 						 EXIT_KERNEL :
 						 EXIT_RUNTIME);
 		return NULL;
 	}
 	if (device->stopping) {
-		teardown(device);
+		device_go_down(device);
 		return NULL;
 	}
 	return device;
-}
-
-/* ---- the way down -------------------------------------------------------------- */
-
-static void node_gone(struct node *node, bool is_gone)
-{
-	struct device *device = container_of(node, struct device, node);
-
-	if (!is_gone) {
-		ublkd_error("the device is deleted, but '%s' is still there", node->path);
-		if (!device->status)
-			device->status = EXIT_RUNTIME;
-	}
-	gone(device);
-}
-
-static void leave_table(struct device *device)
-{
-	if (device->entered)
-		table_remove(device->table, device->entry.name);
-	if (device->entered && device->former)
-		device->former->state = TABLE_GONE;
-	device->entered = false;
-}
-
-static void deleted(struct ctrl_command *command, int result)
-{
-	struct device *device = container_of(command, struct device, command);
-
-	if (device->gone)
-		return;
-	/* -ENODEV: somebody else deleted it, as they wanted and we do. */
-	if (result && result != -ENODEV) {
-		ctrl_report(command, result);
-		if (!device->status)
-			device->status = EXIT_RUNTIME;
-	} else {
-		leave_table(device);
-	}
-	device->added = false;
-	if (device->node.path[0])
-		node_await_end(&device->node);
-	else
-		gone(device);
-}
-
-/*
- * The deletion stands, even when our waiting for its end is interrupted: the
- * driver finishes it when the last user closes the disk.
- */
-static void delete_late(struct ctrl_command *command)
-{
-	struct device *device = container_of(command, struct device, command);
-	char path[64];
-
-	/* The first that it does; where many devices go at once, it may be late itself. */
-	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", device->id);
-	if (!access(path, F_OK))
-		return;
-	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
-		   "free again when its last user is gone",
-		   device->draining || device->lost ? "what was left failed" :
-						      "its data written back");
-	ctrl_abandon(command);
-	leave_table(device);
-	device->lingers = true;
-	gone(device);
-}
-
-static void delete(struct device *device)
-{
-	ev_timer_stop(device->loop, &device->queue_timer);
-	if (device->shape.char_fd >= 0)
-		close(device->shape.char_fd);
-	device->shape.char_fd = -1;
-	issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0,
-	      device->forced ? FORCED_PATIENCE : DELETE_PATIENCE, deleted);
-	device->command.late = delete_late;
-}
-
-static void stop_done(struct ctrl_command *command, int result)
-{
-	struct device *device = container_of(command, struct device, stop_command);
-
-	if (result && result != -ENODEV)
-		ctrl_report(command, result);
-	device->stopped = true;
-	teardown(device);
-}
-
-static unsigned queues_left(const struct device *device)
-{
-	unsigned left = 0;
-
-	for (unsigned q = 0; q < device->nr_queues; q++)
-		left += device->queues[q].owed > 0;
-	return left;
-}
-
-static void remind_of_stop(void)
-{
-	ublkd_note("still stopping: dirty data is being written back; "
-		   "a second signal fails the I/O that is left");
-}
-
-static void stop_late(struct ctrl_command *command)
-{
-	(void)command;
-	remind_of_stop();
-}
-
-static void write_back_late(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	const char *before = log_switch(about(container_of(timer, struct device, timer)));
-
-	(void)loop;
-	(void)events;
-	remind_of_stop();
-	log_switch(before);
-}
-
-static void stop(struct device *device, bool drain);
-
-static void wrote_back(struct helper *helper, int status)
-{
-	struct device *device = container_of(helper, struct device, write_back);
-
-	ev_timer_stop(device->loop, &device->timer);
-	if (status && !device->draining) {
-		ublkd_error("what was cached for '%s' could not be written back%s",
-			    device->node.path, device->forced ? ", and is lost" : "");
-		device->lost = device->forced;
-		if (device->lost && !device->status)
-			device->status = EXIT_RUNTIME;
-	}
-	device->writing = false;
-	device->written = true;
-	/* What it waits for would keep the stop, too. */
-	if (status < 0 && device->forced)
-		stop(device, true);
-	teardown(device);
-}
-
-/*
- * Where I/O waits for the next server, a stop begins by failing all that comes; else it
- * writes back by itself, for as long as that takes. A queue that nobody serves would not
- * write anything.
- */
-static bool must_write_back(const struct device *device)
-{
-	return (features_keep_io(device->info.flags) || device->forced) && device->node.path[0] &&
-	       !device->written && !device->draining && !device->broken;
-}
-
-static void write_back(struct device *device)
-{
-	device->writing = true;
-	device->write_back.done = wrote_back;
-	ev_timer_init(&device->timer, write_back_late, STOP_REMINDER, STOP_REMINDER);
-	ev_timer_start(device->loop, &device->timer);
-	if (helper_start(&device->write_back, device->loop,
-			 (const char *const[]){ device->forced ? HELPER_RELEASE : HELPER_WRITE_BACK,
-						device->node.path, NULL },
-			 device->forced ? FORCED_DEADLINE : 0))
-		wrote_back(&device->write_back, EXIT_RUNTIME);
-}
-
-/* ---- leaving ------------------------------------------------------------------- */
-
-static void leave(struct device *device);
-
-static void leave_again(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct device *device = container_of(timer, struct device, timer);
-	const char *before = log_switch(about(device));
-
-	(void)loop;
-	(void)events;
-	leave(device);
-	log_switch(before);
-}
-
-static void quiesced(struct ctrl_command *command, int result)
-{
-	struct device *device = container_of(command, struct device, stop_command);
-
-	if (device->gone)
-		return;
-	if (result) {
-		ctrl_report(command, result);
-		device->leave_until = 0;
-	} else {
-		ev_timer_init(&device->timer, leave_again, LEAVE_PAUSE, 0);
-		ev_timer_start(device->loop, &device->timer);
-	}
-	teardown(device);
-}
-
-/* In the middle of requests; the driver sees it when this process ends. */
-static void leave_as_it_is(struct device *device)
-{
-	if (device->info.flags & UBLK_F_QUIESCE)
-		ublkd_note("%u queue(s) are left before all their requests are done",
-			   queues_left(device));
-	device->holds = true;
-	gone(device);
-}
-
-static void quiesce_late(struct ctrl_command *command)
-{
-	struct device *device = container_of(command, struct device, stop_command);
-
-	if (!device->gone)
-		leave_as_it_is(device);
-}
-
-/*
- * No request comes any more once the driver has the first of these commands. It gives
- * back the tags that have none at that moment; the commit of another leaves its tag with
- * the driver again, for the next round.
- */
-static void leave(struct device *device)
-{
-	if (device->stop_command.pending)
-		return;
-	if (!queues_left(device)) {
-		close(device->shape.char_fd);
-		device->shape.char_fd = -1;
-		device->added = false;
-		gone(device);
-		return;
-	}
-	if (!(device->info.flags & UBLK_F_QUIESCE) || device->draining ||
-	    ev_now(device->loop) >= device->leave_until) {
-		leave_as_it_is(device);
-		return;
-	}
-	if (ev_is_active(&device->timer))
-		return;
-	device->stop_command = (struct ctrl_command){
-		.op = UBLK_CMD_QUIESCE_DEV,
-		.dev_id = device->id,
-		.data = SHORT_DEADLINE * 1000,
-		.deadline = SHORT_DEADLINE,
-		.done = quiesced,
-		.late = quiesce_late,
-	};
-	ctrl_issue(device->ctrl, &device->stop_command);
-}
-
-bool device_can_stay(const struct device *device)
-{
-	return device->entered && (device->live || device->starting) && !device->stopping;
-}
-
-/* ---- stopping ------------------------------------------------------------------ */
-
-static void queues_late(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct device *device = container_of(timer, struct device, queue_timer);
-	const char *before = log_switch(about(device));
-
-	(void)loop;
-	(void)events;
-	ublkd_error("%u queue(s) have not ended within %d s of the stop", queues_left(device),
-		    QUEUE_END_DEADLINE);
-	device->status = EXIT_TIMEOUT;
-	gone(device);
-	log_switch(before);
-}
-
-/*
- * One step further down: called when the stop was asked for and whenever
- * something that it waits for has ended.
- */
-static void teardown(struct device *device)
-{
-	assert(device->stopping);
-	if (device->gone || device->command.pending || device->hunting || device->writing ||
-	    device->resize.busy)
-		return; /* its end calls again */
-	/* A device that waits is left as it is; once fetched from, until we exit. */
-	if (!device->added) {
-		device->holds = device->taken;
-		gone(device);
-		return;
-	}
-	/* Nothing would end a fetch that came behind the stop. */
-	if (device->attaching)
-		return;
-	if (device->leaving && !device->stopped) {
-		leave(device);
-		return;
-	}
-	if (!device->stopped) {
-		if (device->stop_command.pending)
-			return;
-		if (must_write_back(device)) {
-			write_back(device);
-			return;
-		}
-		device->stop_command = (struct ctrl_command){
-			.op = UBLK_CMD_STOP_DEV,
-			.dev_id = device->id,
-			.deadline = STOP_REMINDER,
-			.done = stop_done,
-			.late = stop_late,
-		};
-		ctrl_issue(device->ctrl, &device->stop_command);
-		return;
-	}
-	if (queues_left(device)) {
-		ev_timer_stop(device->loop, &device->queue_timer);
-		ev_timer_set(&device->queue_timer, QUEUE_END_DEADLINE, 0);
-		ev_timer_start(device->loop, &device->queue_timer);
-		return;
-	}
-	delete(device);
-}
-
-static void stop(struct device *device, bool drain)
-{
-	if (drain && !device->draining) {
-		device->draining = true;
-		for (unsigned q = 0; q < device->nr_queues && !device->leaving; q++) {
-			if (device->queues[q].serving)
-				reactor_drain(&device->queues[q]);
-		}
-		if (device->leaving)
-			teardown(device);
-	}
-	if (device->stopping)
-		return;
-	device->stopping = true;
-	ev_timer_stop(device->loop, &device->timer);
-	if (device->starting)
-		node_abandon(&device->node);
-	if (device->watching)
-		autoclear_stop(&device->autoclear);
-	device->watching = false;
-	if (device->probing)
-		helper_abandon(&device->probe);
-	device->probing = false;
-	teardown(device);
-}
-
-void device_stop(struct device *device, bool drain)
-{
-	const char *before = log_switch(about(device));
-
-	stop(device, drain);
-	log_switch(before);
-}
-
-void device_stop_used(struct device *device)
-{
-	device->forced = true;
-	device_stop(device, false);
-}
-
-void device_leave(struct device *device)
-{
-	assert(device_can_stay(device));
-	device->leaving = true;
-	device->leave_until = ev_now(device->loop) + LEAVE_DEADLINE;
-	device_stop(device, false);
-}
-
-/* ---- queues -------------------------------------------------------------------- */
-
-/* The last report may have been all that the way down waited for. */
-static void queue_reported(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-
-	if ((device->stopped || device->leaving) && !queues_left(device))
-		teardown(device);
-}
-
-static void log_queue(const struct queue *queue)
-{
-	const struct queue_stats *s = &queue->stats_copy;
-
-	char share[8] = "";
-
-	if (queue->tag_step > 1)
-		snprintf(share, sizeof(share), "/%u", queue->share);
-	ublkd_note("q%u%s: read=%" PRIu64 " write=%" PRIu64 " flush=%" PRIu64 " discard=%" PRIu64
-		   " write-zeroes=%" PRIu64 " read-bytes=%" PRIu64 " write-bytes=%" PRIu64
-		   " errors=%" PRIu64 " fua=%" PRIu64 " short=%" PRIu64 " linked=%" PRIu64
-		   " broken=%" PRIu64 " batches=%" PRIu64 " tags=%u/%u max-inflight=%u enters=%" PRIu64
-		   " cqes=%" PRIu64 " polled=%" PRIu64,
-		   queue->id, share, s->ops[UBLKD_OP_READ], s->ops[UBLKD_OP_WRITE],
-		   s->ops[UBLKD_OP_FLUSH], s->ops[UBLKD_OP_DISCARD],
-		   s->ops[UBLKD_OP_WRITE_ZEROES], s->read_bytes, s->write_bytes, s->errors, s->fua,
-		   s->short_parts, s->linked, s->broken, s->batches, s->tags_served,
-		   queue->nr_tags, s->max_in_flight, s->enters, s->cqes, s->polled);
-}
-
-static void ask_queue(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-
-	device->uncounted += !queue->asked;
-	reactor_ask_stats(queue);
-}
-
-static void counted(struct device *device)
-{
-	device->logging = false;
-	if (device->counting) {
-		device->counting = false;
-		device->on_counted(device);
-	}
-}
-
-void device_log_stats(struct device *device)
-{
-	const char *before = log_switch(about(device));
-
-	for (unsigned q = 0; q < device->nr_queues; q++) {
-		if (device->queues[q].serving) {
-			device->logging = true;
-			ask_queue(&device->queues[q]);
-		} else {
-			log_queue(&device->queues[q]);
-		}
-	}
-	log_switch(before);
-}
-
-void device_count(struct device *device)
-{
-	device->counting = true;
-	for (unsigned q = 0; q < device->nr_queues; q++) {
-		if (device->queues[q].serving)
-			ask_queue(&device->queues[q]);
-	}
-	if (!device->uncounted)
-		counted(device);
-}
-
-static void stats_copied(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-
-	if (device->logging)
-		log_queue(queue);
-	if (!--device->uncounted)
-		counted(device);
-	queue_reported(queue);
-}
-
-static void queue_resized(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-
-	queue_reported(queue);
-	resize_told(&device->resize);
-}
-
-static void log_failure(struct queue_failure *failure)
-{
-	char others[48] = "";
-
-	if (failure->unreported)
-		snprintf(others, sizeof(others), " (and %u other requests before it)",
-			 failure->unreported);
-	ublkd_error("%s of %u bytes at %" PRIu64 " failed: %s%s", io_op_name(failure->op),
-		    failure->length, failure->offset, strerror(-failure->error), others);
-}
-
-/* One is as good as another: what they say of a ring that is broken is the same. */
-static void queue_failed(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-
-	if (!device->broken)
-		ublkd_error("%s: %s", queue->reactor->name, queue->error_text);
-	device->broken = true;
-	fail(device, EXIT_RUNTIME);
-}
-
-static void added_disk(struct ctrl_command *command, int result);
-
-static void start_disk(struct device *device)
-{
-	issue(device, device->former ? UBLK_CMD_END_USER_RECOVERY : UBLK_CMD_START_DEV, NULL, 0,
-	      (uint64_t)getpid(), START_DEADLINE, added_disk);
-}
-
-static void queue_attached(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-
-	device->attaching--;
-	if (queue->attach_error)
-		queue_failed(queue);
-	if (device->stopping) {
-		teardown(device);
-		return;
-	}
-	log_debug("%s serves queue %u", queue->reactor->name, queue->id);
-	if (!device->attaching)
-		start_disk(device);
-}
-
-static void queue_ended(struct queue *queue)
-{
-	struct device *device = queue->shape->owner;
-	bool expected = device->stopping || device->stop_command.pending;
-
-	if (queue->error) {
-		queue_failed(queue);
-	} else if (!expected) {
-		ublkd_error("the device was stopped by somebody else");
-		fail(device, EXIT_RUNTIME);
-	}
-	pool_release(queue);
-	queue_reported(queue);
-}
-
-/* Queues, with whom the reactors talk about each. */
-static int make_queues(struct device *device)
-{
-	unsigned shares = plan_shares(device->config);
-
-	device->queues = calloc(device->info.nr_hw_queues * shares, sizeof(*device->queues));
-	if (!device->queues)
-		return -ENOMEM;
-	device->nr_queues = device->info.nr_hw_queues * shares;
-	for (unsigned q = 0; q < device->nr_queues; q++) {
-		struct queue *queue = &device->queues[q];
-
-		queue->shape = &device->shape;
-		queue->id = (uint16_t)(q / shares);
-		queue->share = (uint16_t)(q % shares);
-		/* Neighbouring tags are used together. */
-		queue->first_tag = queue->share;
-		queue->tag_step = (uint16_t)shares;
-		queue->nr_tags = (uint16_t)((device->shape.depth - queue->share + shares - 1) / shares);
-	}
-	device->shape.main_box = &device->pool->box;
-	device->shape.on_attached = queue_attached;
-	device->shape.on_broken = queue_failed;
-	device->shape.on_ended = queue_ended;
-	device->shape.on_stats = stats_copied;
-	device->shape.on_drained = queue_reported;
-	device->shape.on_resized = queue_resized;
-	device->shape.on_failure = log_failure;
-	device->shape.owner = device;
-	return 0;
-}
-/* ---- the last user ------------------------------------------------------------- */
-
-static void try_to_stop(struct device *device);
-
-static void try_to_stop_again(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	struct device *device = container_of(timer, struct device, timer);
-	const char *before = log_switch(about(device));
-
-	(void)loop;
-	(void)events;
-	/* The answer to the autoclear's question is ours too. */
-	if (!device->stop_command.pending)
-		try_to_stop(device);
-	log_switch(before);
-}
-
-static void in_use(struct device *device)
-{
-	if (!device->wanted_gone || ev_is_active(&device->timer))
-		return;
-	if (device->info.flags & UBLK_F_SAFE_STOP_DEV &&
-	    ev_now(device->loop) < device->wanted_until) {
-		ev_timer_init(&device->timer, try_to_stop_again, LOOK_PAUSE, 0);
-		ev_timer_start(device->loop, &device->timer);
-		return;
-	}
-	device->wanted_gone = false;
-	device->on_in_use(device);
-}
-
-static void tried_to_stop(struct ctrl_command *command, int result)
-{
-	struct device *device = container_of(command, struct device, stop_command);
-
-	if (result && result != -EBUSY && !device->stopping)
-		ctrl_report(command, result);
-	if (result && !device->stopping && (result == -EBUSY || device->wanted_gone)) {
-		in_use(device); /* of whoever was quicker than the watch, which goes on */
-		return;
-	}
-	device->stopped = !result;
-	if (device->stopping) {
-		teardown(device);
-		return;
-	}
-	log_debug("the last user is gone");
-	device_stop(device, false);
-}
-
-/* Where the driver can, it makes sure that nobody comes in between. */
-static void try_to_stop(struct device *device)
-{
-	device->stop_command = (struct ctrl_command){
-		.op = UBLK_CMD_TRY_STOP_DEV,
-		.dev_id = device->id,
-		.deadline = STOP_REMINDER,
-		.done = tried_to_stop,
-		.late = stop_late,
-	};
-	ctrl_issue(device->ctrl, &device->stop_command);
-}
-
-static void device_unused(struct autoclear *watch)
-{
-	struct device *device = container_of(watch, struct device, autoclear);
-
-	/* The watch goes on, and finds it unused again. */
-	if (device->stopping || device->stop_command.pending || device->resize.busy)
-		return;
-	if (device->info.flags & UBLK_F_SAFE_STOP_DEV)
-		try_to_stop(device);
-	else
-		device_stop(device, false);
-}
-
-static void probed(struct helper *probe, int status)
-{
-	struct device *device = container_of(probe, struct device, probe);
-
-	device->probing = false;
-	if (status)
-		in_use(device);
-	else
-		device_stop(device, false);
-}
-
-static void stop_unused(struct device *device)
-{
-	if (device->stopping || device->wanted_gone)
-		return;
-	device->wanted_gone = true;
-	device->wanted_until = ev_now(device->loop) + LOOK_PATIENCE;
-	/* The answer to the autoclear's question is ours too; a resize calls again. */
-	if (device->stop_command.pending || device->resize.busy)
-		return;
-	if (device->info.flags & UBLK_F_SAFE_STOP_DEV) {
-		try_to_stop(device);
-		return;
-	}
-	device->probe.done = probed;
-	device->probing = !helper_start(&device->probe, device->loop,
-					(const char *const[]){ HELPER_PROBE, device->node.path,
-							       NULL },
-					PROBE_DEADLINE);
-	if (!device->probing)
-		in_use(device);
-}
-
-static int watch_use(struct device *device)
-{
-	int ret;
-
-	if (device->watching)
-		return 0;
-	device->autoclear = (struct autoclear){
-		.loop = device->loop,
-		.node = device->node.path,
-		.unused = device_unused,
-	};
-	ret = autoclear_start(&device->autoclear);
-	device->watching = !ret;
-	return ret;
-}
-
-int device_stop_when_unused(struct device *device)
-{
-	const char *before = log_switch(about(device));
-	int ret = device->stopping ? 0 : watch_use(device);
-
-	/* Nor need it have been used. */
-	device->autoclear.used = true;
-	log_switch(before);
-	return ret;
-}
-
-void device_stay(struct device *device)
-{
-	if (!device->watching || device->config->autoclear)
-		return;
-	autoclear_stop(&device->autoclear);
-	device->watching = false;
-}
-
-void device_stop_unused(struct device *device)
-{
-	const char *before = log_switch(about(device));
-
-	stop_unused(device);
-	log_switch(before);
 }
 
 /* ---- another size ------------------------------------------------------------------ */
@@ -832,18 +109,18 @@ static void resized(struct resize *resize)
 	device->on_resized(device);
 	if (device->stopping && resize->status == EXIT_TIMEOUT) {
 		device->status = EXIT_TIMEOUT;
-		gone(device);
+		device_end(device);
 	} else if (device->stopping) {
-		teardown(device);
+		device_go_down(device);
 	} else if (device->wanted_gone && !resize->busy) {
 		device->wanted_gone = false;
-		stop_unused(device);
+		device_stop_unused(device);
 	}
 }
 
 int device_find_size(struct device *device, uint64_t *size, bool shrink)
 {
-	const char *before = log_switch(about(device));
+	const char *before = log_switch(device_about(device));
 	int status = resize_check(device, size, shrink);
 
 	log_switch(before);
@@ -852,7 +129,7 @@ int device_find_size(struct device *device, uint64_t *size, bool shrink)
 
 void device_resize(struct device *device, uint64_t size)
 {
-	const char *before = log_switch(about(device));
+	const char *before = log_switch(device_about(device));
 
 	device->resize = (struct resize){ .device = device, .size = size, .done = resized };
 	resize_start(&device->resize);
@@ -867,12 +144,12 @@ static void node_ready(struct node *node, int error)
 
 	device->starting = false;
 	if (error) {
-		fail(device, EXIT_RUNTIME);
+		device_fail(device, EXIT_RUNTIME);
 		return;
 	}
 	device->live = true;
-	if (device->config->autoclear && watch_use(device)) {
-		fail(device, EXIT_RUNTIME);
+	if (device->config->autoclear && device_watch_use(device)) {
+		device_fail(device, EXIT_RUNTIME);
 		return;
 	}
 	device->on_live(device);
@@ -887,10 +164,8 @@ static void added_disk(struct ctrl_command *command, int result)
 		device->former = NULL;
 		device->added = device->entered = true;
 		/* Told to stop meanwhile: as before, it waits. */
-		if (device->stopping) {
-			device->leaving = true;
-			device->leave_until = ev_now(device->loop) + LEAVE_DEADLINE;
-		}
+		if (device->stopping)
+			device_will_leave(device);
 	}
 	if (!ended_well(command, result))
 		return;
@@ -905,9 +180,15 @@ static void added_disk(struct ctrl_command *command, int result)
 		.partscan = device->config->partscan,
 		.never_scanned = device->info.flags & UBLK_F_NO_AUTO_PART_SCAN,
 		.ready = node_ready,
-		.gone = node_gone,
+		.gone = device_node_gone,
 	};
 	node_publish(&device->node);
+}
+
+void device_start_disk(struct device *device)
+{
+	device_issue(device, device->former ? UBLK_CMD_END_USER_RECOVERY : UBLK_CMD_START_DEV, NULL, 0,
+	      (uint64_t)getpid(), START_DEADLINE, added_disk);
 }
 
 static void serve_queues(struct device *device)
@@ -921,7 +202,7 @@ static void serve_queues(struct device *device)
 	device->shape.batch = device->config->batch;
 	device->shape.link = (enum link_mode)device->config->link;
 	device->shape.huge = (enum huge_pages)device->config->huge_pages;
-	if (make_queues(device)) {
+	if (device_make_queues(device)) {
 		ublkd_error("no memory for the queues");
 	} else {
 		device->attaching = device->nr_queues;
@@ -930,7 +211,7 @@ static void serve_queues(struct device *device)
 			return;
 		device->attaching = 0;
 	}
-	fail(device, EXIT_RUNTIME);
+	device_fail(device, EXIT_RUNTIME);
 }
 
 static void ask_affinity(struct device *device);
@@ -943,7 +224,7 @@ static void got_affinity(struct ctrl_command *command, int result)
 	if (device->gone)
 		return;
 	if (device->stopping) {
-		teardown(device);
+		device_go_down(device);
 		return;
 	}
 	/* Without it the reactor runs anywhere, which is slower but right. */
@@ -960,7 +241,7 @@ static void got_affinity(struct ctrl_command *command, int result)
 
 static void ask_affinity(struct device *device)
 {
-	issue(device, UBLK_CMD_GET_QUEUE_AFFINITY, device->affinity, sizeof(device->affinity),
+	device_issue(device, UBLK_CMD_GET_QUEUE_AFFINITY, device->affinity, sizeof(device->affinity),
 	      device->affinity_queue, SHORT_DEADLINE, got_affinity);
 }
 
@@ -974,7 +255,7 @@ static void find_cpus(struct device *device)
 	device->queue_cpus = calloc(device->info.nr_hw_queues, sizeof(*device->queue_cpus));
 	if (!device->queue_cpus) {
 		ublkd_error("no memory for the queues");
-		fail(device, EXIT_RUNTIME);
+		device_fail(device, EXIT_RUNTIME);
 		return;
 	}
 	ask_affinity(device);
@@ -1055,7 +336,7 @@ static void added(struct ctrl_command *command, int result)
 		return;
 	snprintf(device->about, sizeof(device->about), "ublkb%u", device->id);
 	if (!granted(device, device->asked)) {
-		fail(device, EXIT_KERNEL);
+		device_fail(device, EXIT_KERNEL);
 		return;
 	}
 	if (device->info.nr_hw_queues != device->config->queues)
@@ -1063,10 +344,10 @@ static void added(struct ctrl_command *command, int result)
 			   ": there are no more CPUs", device->info.nr_hw_queues,
 			   device->config->queues);
 	if (enter_table(device) || open_char_device(device)) {
-		fail(device, EXIT_RUNTIME);
+		device_fail(device, EXIT_RUNTIME);
 		return;
 	}
-	issue(device, UBLK_CMD_SET_PARAMS, &device->params, sizeof(device->params), 0,
+	device_issue(device, UBLK_CMD_SET_PARAMS, &device->params, sizeof(device->params), 0,
 	      SHORT_DEADLINE, params_set);
 }
 
@@ -1076,7 +357,7 @@ static void hunted(struct orphan_hunt *hunt)
 
 	device->hunting = false;
 	if (device->stopping) {
-		teardown(device);
+		device_go_down(device);
 		return;
 	}
 	device->info = (struct ublk_dev_info){
@@ -1087,7 +368,7 @@ static void hunted(struct orphan_hunt *hunt)
 		.flags = device->asked,
 		.ublksrv_flags = orphan_cookie(device->asked & UBLK_F_USER_RECOVERY),
 	};
-	issue(device, UBLK_CMD_ADD_DEV, &device->info, sizeof(device->info), 0, SHORT_DEADLINE,
+	device_issue(device, UBLK_CMD_ADD_DEV, &device->info, sizeof(device->info), 0, SHORT_DEADLINE,
 	      added);
 }
 
@@ -1098,7 +379,7 @@ static void start_recovery(struct device *device);
 static void try_again(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct device *device = container_of(timer, struct device, timer);
-	const char *before = log_switch(about(device));
+	const char *before = log_switch(device_about(device));
 
 	(void)loop;
 	(void)events;
@@ -1119,14 +400,14 @@ static void recovery_started(struct ctrl_command *command, int result)
 	if (!ended_well(command, result))
 		return;
 	if (open_char_device(device))
-		fail(device, EXIT_RUNTIME);
+		device_fail(device, EXIT_RUNTIME);
 	else
 		find_cpus(device);
 }
 
 static void start_recovery(struct device *device)
 {
-	issue(device, UBLK_CMD_START_USER_RECOVERY, NULL, 0, 0, SHORT_DEADLINE, recovery_started);
+	device_issue(device, UBLK_CMD_START_USER_RECOVERY, NULL, 0, 0, SHORT_DEADLINE, recovery_started);
 }
 
 static void found(struct ctrl_command *command, int result)
@@ -1138,9 +419,9 @@ static void found(struct ctrl_command *command, int result)
 	snprintf(device->about, sizeof(device->about), "ublkb%u", device->id);
 	if (device->info.ublksrv_flags != device->former->cookie) {
 		ublkd_error("device %u: expected the one that waits, got another's", device->id);
-		fail(device, EXIT_TAKEN);
+		device_fail(device, EXIT_TAKEN);
 	} else if (!granted(device, device->asked)) {
-		fail(device, EXIT_KERNEL);
+		device_fail(device, EXIT_KERNEL);
 	} else {
 		start_recovery(device);
 	}
@@ -1165,11 +446,11 @@ static void take_over(struct device *device)
 	int status = differs(device);
 
 	if (status) {
-		fail(device, status);
+		device_fail(device, status);
 		return;
 	}
 	device->id = (uint32_t)device->former->id;
-	issue(device, UBLK_CMD_GET_DEV_INFO, &device->info, sizeof(device->info), 0,
+	device_issue(device, UBLK_CMD_GET_DEV_INFO, &device->info, sizeof(device->info), 0,
 	      SHORT_DEADLINE, found);
 }
 
@@ -1219,7 +500,7 @@ static void got_features(struct ctrl_command *command, int result)
 	log_debug("the driver offers features %#" PRIx64, device->features);
 	status = plan(device);
 	if (status) {
-		fail(device, status);
+		device_fail(device, status);
 		return;
 	}
 	if (device->former) {
@@ -1237,14 +518,13 @@ static void got_features(struct ctrl_command *command, int result)
 
 void device_start(struct device *device)
 {
-	const char *before = log_switch(about(device));
+	const char *before = log_switch(device_about(device));
 
 	snprintf(device->about, sizeof(device->about), "ublkd");
 	device->shape.char_fd = -1;
-	ev_timer_init(&device->queue_timer, queues_late, QUEUE_END_DEADLINE, 0);
 	ev_timer_init(&device->timer, try_again, RECOVERY_PAUSE, 0);
 	device->id = UBLK_DEV_ID_ANY;
-	issue(device, UBLK_CMD_GET_FEATURES, &device->features, sizeof(device->features), 0,
+	device_issue(device, UBLK_CMD_GET_FEATURES, &device->features, sizeof(device->features), 0,
 	      SHORT_DEADLINE, got_features);
 	device->id = device->config->id_given ? (uint32_t)device->config->id : UBLK_DEV_ID_ANY;
 	log_switch(before);
