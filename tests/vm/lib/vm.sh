@@ -107,7 +107,7 @@ vm_share()
 	die 125 "virtiofsd does not start: $(tail -n 3 "$RUN/virtiofsd.log")"
 }
 
-# vm_conf VERSION MODULES CWD: read by both scripts of the guest, added behind the cached image.
+# vm_conf VERSION MODULES CWD INIT: read by both scripts of the guest, added behind the cached image.
 vm_conf()
 {
 	mkdir "$RUN/conf"
@@ -115,6 +115,7 @@ vm_conf()
 		echo "VM_VERSION=$(quoted "$1")"
 		echo "VM_MODULES=$(quoted "$2")"
 		echo "VM_CWD=$(quoted "$3")"
+		echo "VM_INIT=$(quoted "$4")"
 	} >"$RUN/conf/vm.conf"
 }
 
