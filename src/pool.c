@@ -290,15 +290,15 @@ void pool_release(struct queue *queue)
 
 void pool_close(struct pool *pool)
 {
-	while (pool->reactors) {
-		struct pool_reactor *member = pool->reactors;
-
-		if (member->reactor.running) {
-			reactor_stop(&member->reactor);
-			reactor_join(&member->reactor);
-		}
-		forget(member);
+	/* What one has posted last stays in the box, and the next is chained to it: none is freed yet. */
+	for (struct pool_reactor *m = pool->reactors; m; m = m->next) {
+		if (!m->reactor.running)
+			continue;
+		reactor_stop(&m->reactor);
+		reactor_join(&m->reactor);
 	}
+	while (pool->reactors)
+		forget(pool->reactors);
 	mailbox_stop(&pool->box, pool->loop);
 	mailbox_close(&pool->box);
 }
