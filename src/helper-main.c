@@ -8,8 +8,11 @@
 #include <limits.h>
 #include <linux/blkpg.h>
 #include <linux/fs.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/swap.h>
 #include <time.h>
 
@@ -199,8 +202,20 @@ static int shrink(const char *node, const char *id, const char *sectors)
 	return -(ret ? ret : ctrl_run(UBLK_CMD_UPDATE_SIZE, (uint32_t)number, size));
 }
 
+/* What it waits for may come never, once nobody serves the device. */
+static bool ends_with(const char *parent)
+{
+	return !prctl(PR_SET_PDEATHSIG, SIGKILL) && getppid() == (pid_t)atoi(parent);
+}
+
 int helper_main(int argc, char **argv)
 {
+	if (argc > 4 && !strcmp(argv[2], HELPER_OF)) {
+		if (!ends_with(argv[3]))
+			return EXIT_RUNTIME;
+		argc -= 2;
+		argv += 2;
+	}
 	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
 		return control(argv + 3);
 	if (argc == 6 && !strcmp(argv[2], HELPER_SHRINK))

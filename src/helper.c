@@ -5,11 +5,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "util/macros.h"
 #include "util/self.h"
+
+#define FIRST_ARG 4
 
 static void ended(struct helper *helper, int status)
 {
@@ -50,13 +54,14 @@ void helper_abandon(struct helper *helper)
 int helper_start(struct helper *helper, struct ev_loop *loop, const char *const *args,
 		 double deadline)
 {
-	char *argv[2 + HELPER_ARGS + 1] = { "ublkd", "--helper" };
+	char self[16], *argv[FIRST_ARG + HELPER_ARGS + 1] = { "ublkd", "--helper", HELPER_OF, self };
 	pid_t pid;
 	int ret;
 
+	snprintf(self, sizeof(self), "%d", (int)getpid());
 	for (unsigned i = 0; args[i]; i++) {
 		assert(i < HELPER_ARGS);
-		argv[2 + i] = (char *)(uintptr_t)args[i];
+		argv[FIRST_ARG + i] = (char *)(uintptr_t)args[i];
 	}
 	ret = self_spawn(&pid, argv, NULL);
 	if (ret)

@@ -5,7 +5,7 @@
  * command such as STOP_DEV: killed, we could not end before the command does,
  * which waits for requests that only our end gives up. So a process of its
  * own does these, which shares nothing with us and may get stuck without
- * harm. Signals to stop do not reach it.
+ * harm. Signals to stop do not reach it; it is killed when we die.
  */
 #ifndef HELPER_H
 #define HELPER_H
@@ -31,6 +31,8 @@ struct helper {
 #define HELPER_NOTHING "nothing" /* ends at once, with success */
 #define HELPER_CONTROL "control"      /* OP ID DATA: a control command; exits with its errno */
 
+#define HELPER_OF "of" /* PID VERB …: one that ends when its parent, that process, does */
+
 #define HELPER_ARGS 4
 
 /*
@@ -42,7 +44,7 @@ int helper_start(struct helper *helper, struct ev_loop *loop, const char *const 
 /* Kills it; done() is not called. */
 void helper_abandon(struct helper *helper);
 
-/* helper-main.c, the process itself: "ublkd --helper VERB ARGUMENT…". */
+/* helper-main.c, the process itself: "ublkd --helper [of PID] VERB ARGUMENT…". */
 int helper_main(int argc, char **argv);
 
 #endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ublkd that is killed at a step of a device's life: by its own hand when UBLKD_CRASH
+ * is "before NAME", "during NAME" or "after NAME", with the name of a control command.
+ * During: the driver has the command, or a helper does. After: it is done, and nothing
+ * has been made of it. For tests; takes the place of ctrl.c.
+ */
+#include "ctrl.h"
+
+static void issue_command(struct ctrl *ctrl, struct ctrl_command *command);
+#define ctrl_issue issue_command
+#include "ctrl.c"
+#undef ctrl_issue
+
+#include <signal.h>
+#include <stdlib.h>
+
+enum moment { NEVER, BEFORE, DURING, AFTER };
+
+static enum moment moment_of(uint32_t op)
+{
+	static const char *const moments[] = { [BEFORE] = "before ", [DURING] = "during ",
+					       [AFTER] = "after " };
+	const char *given = getenv("UBLKD_CRASH");
+
+	for (int i = BEFORE; given && i <= AFTER; i++) {
+		size_t length = strlen(moments[i]);
+
+		if (!strncmp(given, moments[i], length) && !strcmp(given + length, ctrl_op_name(op)))
+			return (enum moment)i;
+	}
+	return NEVER;
+}
+
+static void crash(void)
+{
+	kill(getpid(), SIGKILL);
+	pause();
+}
+
+static void crash_instead(struct ctrl_command *command, int result)
+{
+	(void)command, (void)result;
+	crash();
+}
+
+void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
+{
+	enum moment moment = moment_of(command->op);
+
+	if (moment == BEFORE)
+		crash();
+	if (moment == AFTER)
+		command->done = crash_instead;
+	issue_command(ctrl, command);
+	if (moment == DURING)
+		crash();
+}
