@@ -176,7 +176,7 @@ static void start(struct hosted *hosted)
 			 hosted->name);
 		spec_name(hosted->spec, hosted->device.entry.backend,
 			  sizeof(hosted->device.entry.backend));
-		hosted->device.entry.options = hosted->added ? hosted->spec->given : NULL;
+		hosted->device.entry.options = hosted->added ? hosted->spec->lasting : NULL;
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
 		hosted->device.on_counted = on_counted;

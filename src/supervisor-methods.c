@@ -256,10 +256,25 @@ static json_t *live_json(const struct worker *worker)
 			 (json_int_t)number);
 }
 
-void router_live(struct router *router, const struct worker *worker)
+/* The next process finds what the first has made. */
+static void keep_lasting(struct worker *worker)
+{
+	struct spec spec;
+
+	spec_init(&spec);
+	if (!spec_fill(&spec, worker->backend, worker->settings)) {
+		json_decref(worker->settings);
+		worker->settings = json_incref(spec.lasting);
+	}
+	spec_free(&spec);
+}
+
+void router_live(struct router *router, struct worker *worker)
 {
 	struct waiting *waiting;
 
+	if (!worker->was_live)
+		keep_lasting(worker);
 	while ((waiting = take_waiting(router, worker, NULL)))
 		answer_waiting(waiting, waiting->answer ? waiting->answer : live_json(worker), 0,
 			       NULL);
