@@ -56,6 +56,7 @@ static int read_files(struct serve *serve, int argc, char **argv)
 
 	serve->conf.kept = serve->config.state;
 	serve->conf.shared = serve->config.reactors > 0;
+	serve->conf.may_be_empty = serve->config.socket;
 	for (int i = 1; i < argc; i++) {
 		int ret;
 
@@ -423,6 +424,7 @@ static int open_socket(struct serve *serve)
 	/* A device may be one of the last server's clients, without a socket of ours too. */
 	serve->manager.host = &serve->host;
 	serve->manager.on_more = on_more;
+	serve->manager.conf = &serve->conf;
 	if (!serve->config.socket)
 		return EXIT_DONE;
 	service->loop = serve->loop;

@@ -57,8 +57,11 @@ bool service_flag(const struct service_call *call, const char *name);
 
 /* The call's device is used. The call is answered then. */
 void service_in_use(struct service_call *call, const char *holder);
-/* The answer to Delete; holder may be NULL. */
-json_t *deleted_json(const char *name, const char *holder, bool lingers);
+/* The answer to Delete; holder may be NULL. What describes it goes as well if that was asked. */
+json_t *deleted_json(const struct service_call *call, const char *name, const char *holder,
+		     bool lingers);
+/* The file that describes a device that was deleted, still or since it could not be removed; null. */
+json_t *file_left_json(const struct service_call *call, const char *name);
 json_t *text_or_null(const char *text);
 
 #endif

@@ -128,7 +128,8 @@ static void answer_removed(struct removal *removal, const struct table_entry *en
 		     removal->recover.given_up ? EXIT_TIMEOUT :
 						 EXIT_RUNTIME;
 	json_t *deleted = entry->state != TABLE_GONE ? NULL :
-			  deleted_json(entry->name, *removal->holder ? removal->holder : NULL,
+			  deleted_json(removal->call, entry->name,
+				       *removal->holder ? removal->holder : NULL,
 				       removal->recover.lingers);
 
 	if (deleted && removal->deleted)

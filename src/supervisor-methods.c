@@ -7,6 +7,8 @@
 
 #include "exit.h"
 #include "forward.h"
+#include "log.h"
+#include "persist.h"
 #include "service-job.h"
 #include "service-left.h"
 #include "util/macros.h"
@@ -56,6 +58,14 @@ static struct waiting *take_waiting(struct router *router, const struct worker *
 	return taken;
 }
 
+/* It is not going to be usable. */
+static void forget_prepared(const struct router *router, struct worker *worker)
+{
+	if (worker->prepared)
+		persist_abandon(router->manager->conf, worker->name);
+	worker->prepared = false;
+}
+
 /* How it went: error NULL, and the parameters of its answer, or why not. */
 static void answer_waiting(struct waiting *waiting, json_t *parameters, int status,
 			   const char *error)
@@ -71,6 +81,8 @@ void router_stop(struct router *router)
 {
 	struct waiting *waiting;
 
+	for (struct worker *w = router->supervisor->workers; w; w = w->next)
+		forget_prepared(router, w);
 	while ((waiting = take_waiting(router, NULL, NULL)))
 		answer_waiting(waiting, waiting->answer, EXIT_RUNTIME,
 			       waiting->answer ? NULL : "it was stopped before it was usable");
@@ -104,6 +116,8 @@ static void answered(struct forward *forward, json_t *answer)
 	const char *error = json_string_value(json_object_get(answer, "error"));
 	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
 
+	if (is_of_end(passed, error))
+		json_object_set_new(parameters, "file", file_left_json(passed->call, passed->name));
 	if (is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) {
 		free(passed);
 		return;
@@ -132,6 +146,7 @@ static const char *why_not(const struct worker *worker)
 
 static void pass_on(struct service_call *call, struct worker *worker)
 {
+	json_t *parameters;
 	struct passed_on *passed;
 	int fd;
 
@@ -145,9 +160,13 @@ static void pass_on(struct service_call *call, struct worker *worker)
 		passed->call = call;
 		snprintf(passed->name, sizeof(passed->name), "%s", worker->name);
 		passed->forward.done = answered;
-		if (!forward_start(&passed->forward, &router_of(call)->forwards,
-				   worker->supervisor->loop, fd, call->method, call->parameters,
-				   0))
+		parameters = json_copy(call->parameters);
+		/* Files are not the worker's. */
+		json_object_del(parameters, "persist");
+		fd = forward_start(&passed->forward, &router_of(call)->forwards,
+				   worker->supervisor->loop, fd, call->method, parameters, 0);
+		json_decref(parameters);
+		if (!fd)
 			return;
 	}
 	free(passed);
@@ -256,6 +275,19 @@ static json_t *live_json(const struct worker *worker)
 			 (json_int_t)number);
 }
 
+/* Writes the file that was prepared, if any; how that went is of interest to who added it. */
+static int describe(const struct router *router, struct worker *worker)
+{
+	int status;
+
+	if (!worker->prepared)
+		return EXIT_DONE;
+	worker->prepared = false;
+	status = persist_commit(router->manager->conf, worker->name);
+	worker->added = status;
+	return status;
+}
+
 /* The next process finds what the first has made. */
 static void keep_lasting(struct worker *worker)
 {
@@ -271,19 +303,21 @@ static void keep_lasting(struct worker *worker)
 
 void router_live(struct router *router, struct worker *worker)
 {
+	int status = describe(router, worker);
 	struct waiting *waiting;
 
 	if (!worker->was_live)
 		keep_lasting(worker);
 	while ((waiting = take_waiting(router, worker, NULL)))
-		answer_waiting(waiting, waiting->answer ? waiting->answer : live_json(worker), 0,
-			       NULL);
+		answer_waiting(waiting, waiting->answer ? waiting->answer : live_json(worker),
+			       EXIT_RUNTIME, status ? SERVICE_NOT_WRITTEN : NULL);
 }
 
-void router_failed(struct router *router, const struct worker *worker)
+void router_failed(struct router *router, struct worker *worker)
 {
 	struct waiting *waiting;
 
+	forget_prepared(router, worker);
 	while ((waiting = take_waiting(router, worker, NULL)))
 		answer_waiting(waiting, waiting->answer,
 			       worker->status ? worker->status : EXIT_RUNTIME,
@@ -308,8 +342,24 @@ static char *make_name(struct router *router, const char *backend)
 
 	do
 		service_make_name(name, sizeof(name), backend, ++router->numbered);
-	while (supervisor_find(supervisor, name) || table_has(supervisor->table, name));
+	while (supervisor_find(supervisor, name) || table_has(supervisor->table, name) ||
+	       service_is_described(router->manager, name));
 	return strdup(name);
+}
+
+/* Answers the call if the file cannot be. */
+static bool prepare(struct service_call *call, const char *name, json_t *options)
+{
+	const struct conf *conf = router_of(call)->manager->conf;
+	struct log_listener listener = { .about = name };
+	int status;
+
+	log_listen(&listener);
+	status = persist_prepare(conf, name, service_text(call, "backend"), options);
+	log_stop_listening(&listener);
+	if (status)
+		service_failed(call, status, listener.text[0] ? listener.text : LOG_SAYS_WHY);
+	return !status;
 }
 
 static void run_add(struct service_call *call)
@@ -317,6 +367,7 @@ static void run_add(struct service_call *call)
 	struct router *router = router_of(call);
 	const char *name = service_text(call, "name"), *backend = service_text(call, "backend");
 	json_t *options = json_object_get(call->parameters, "options");
+	bool persist = service_flag(call, "persist");
 	const char *wrong = service_wrong_in_add(call);
 	_cleanup_free_ char *made = NULL;
 	struct worker *worker;
@@ -339,14 +390,19 @@ static void run_add(struct service_call *call)
 		service_failed(call, EXIT_USAGE, "expected a backend; 'ublkd help' lists them");
 		return;
 	}
+	if (name && persist && !prepare(call, name, options))
+		return;
 	options = options ? json_incref(options) : json_object();
 	worker = name ? supervisor_add(router->supervisor, name, backend, options, true) : NULL;
 	json_decref(options);
 	if (!worker) {
+		if (name && persist)
+			persist_abandon(router->manager->conf, name);
 		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
 	worker->quiet = worker->asked = true;
+	worker->prepared = persist;
 	if (wait_for(call, worker, NULL))
 		service_failed(call, EXIT_RUNTIME, "no memory to say how it went");
 	router->on_more(router);

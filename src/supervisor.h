@@ -49,6 +49,7 @@ struct worker {
 	bool added;       /* at run time: no file describes it */
 	bool quiet;       /* how it ends is somebody's answer, and not the supervisor's status */
 	bool asked;       /* that somebody waits for its first start */
+	bool prepared;    /* a file that is to describe its device; see persist.h */
 
 	struct supervisor *supervisor; /* supervisor.c's from here on; others may read */
 	struct worker *next;

@@ -124,6 +124,11 @@ static void parameters_are_checked(void **state)
 		  "\"when_unused\":\"yes\"}}", INVALID("when_unused") },
 		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
 		  "\"force\":false}}", ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"persist\":true}}",
+		  ERROR("io.ublkd.Failed", "\"status\":2,\"message\":\"persist: expected a server that "
+			"was given one folder of files that describe devices, got one that was given "
+			"none, or several\"") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",
 		  INVALID("name") },
