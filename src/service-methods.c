@@ -559,6 +559,20 @@ void manager_in_use(struct manager *manager, struct hosted *hosted)
 	jobs_answer(manager, hosted, JOB_DELETE, answer_in_use);
 }
 
+/* ---- FailIo ------------------------------------------------------------------------- */
+
+static void run_fail_io(struct service_call *call)
+{
+	struct table_entry *left;
+
+	if (defer(call))
+		return;
+	if (device_parameter(call, &left))
+		service_failed(call, EXIT_USAGE, SERVICE_IS_SERVED);
+	else if (left)
+		left_fail(call, left);
+}
+
 /* ---- Recover ------------------------------------------------------------------------ */
 
 static void run_recover(struct service_call *call)
@@ -863,6 +877,7 @@ static const struct method {
 	{ OURS "Delete", run_delete,
 	  { { "device", JSON_STRING, true }, { "force", JSON_TRUE, false },
 	    { "when_unused", JSON_TRUE, false }, { "persist", JSON_TRUE, false } } },
+	{ OURS "FailIo", run_fail_io, { { "device", JSON_STRING, true } } },
 	{ OURS "Recover", run_recover, { { "device", JSON_STRING, true } } },
 	{ OURS "Resize", run_resize,
 	  { { "device", JSON_STRING, true }, { "size", JSON_INTEGER, false },

@@ -59,6 +59,8 @@ void manager_note(struct manager *manager, const char *name, int status);
 #define SERVICE_NAME_TAKEN "name: expected another than that of a device that is served"
 #define SERVICE_NOT_WRITTEN "it is served, but no file describes it for the next start; the server's log " \
 			    "says why"
+#define SERVICE_IS_SERVED "expected a device that no process serves, got one that is served; 'ublkctl del' " \
+			  "deletes it"
 #define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
 void service_failed(struct service_call *call, int status, const char *message);
 void service_not_found(struct service_call *call, const char *device);

@@ -138,7 +138,10 @@ static const char *why_not(const struct worker *worker)
 	case WORKER_RESTS:
 		return "its process died; another is started after a while, or by 'ublkctl recover'";
 	case WORKER_FAILED:
-		return "its process died too often; 'ublkctl recover' starts another";
+		return "its process died too often; 'ublkctl recover' starts another, 'ublkctl "
+		       "fail-io' gives the device up";
+	case WORKER_ENDS:
+		return "it is being deleted";
 	default:
 		return "it is not usable yet";
 	}
@@ -193,7 +196,7 @@ static json_t *device_json(const struct worker *worker)
 	static const char *const states[] = {
 		[WORKER_WAITS] = "waiting",      [WORKER_STARTS] = "starting",
 		[WORKER_LIVE] = "unreachable",   [WORKER_RESTS] = "recovering",
-		[WORKER_FAILED] = "failed",
+		[WORKER_FAILED] = "failed",      [WORKER_ENDS] = "stopping",
 	};
 
 	return json_pack("{s:s, s:s?, s:n, s:s, s:n, s:s, s:o}", "name", worker->name, "path",
@@ -419,6 +422,23 @@ static void run_recover(struct service_call *call, struct worker *worker)
 	}
 }
 
+static void io_failed(void *worker, bool gone)
+{
+	worker_let_go(worker, gone);
+}
+
+static void run_fail_io(struct service_call *call, struct worker *worker)
+{
+	if (worker->supervisor->stopped)
+		service_failed(call, EXIT_RUNTIME, "the server is stopping");
+	else if (worker->state == WORKER_LIVE)
+		service_failed(call, EXIT_USAGE, SERVICE_IS_SERVED);
+	else if (!worker_hold(worker))
+		service_failed(call, EXIT_RUNTIME, why_not(worker));
+	else if (!left_fail_named(call, worker->name, io_failed, worker))
+		worker_let_go(worker, false);
+}
+
 /* ---- calls ---------------------------------------------------------------------------------- */
 
 static bool route(struct service_call *call)
@@ -432,6 +452,8 @@ static bool route(struct service_call *call)
 		run_wait(call, worker);
 	else if (worker && !strcmp(call->method, "io.ublkd.Recover"))
 		run_recover(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.FailIo"))
+		run_fail_io(call, worker);
 	else if (worker)
 		pass_on(call, worker);
 	else if (!strcmp(call->method, "io.ublkd.List"))

@@ -514,7 +514,8 @@ void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves)
 	supervisor->stopped = true;
 	for (struct worker *w = supervisor->workers; w; w = w->next) {
 		ev_timer_stop(supervisor->loop, &w->timer);
-		if (!again && !leaves && !w->pid && table_has(supervisor->table, w->name))
+		if (!again && !leaves && !w->pid && w->state != WORKER_ENDS &&
+		    table_has(supervisor->table, w->name))
 			leave_behind(w);
 	}
 	supervisor_signal(supervisor, signal);
@@ -530,6 +531,28 @@ void worker_again(struct worker *worker)
 	worker->deaths = 0;
 	set_state(worker, WORKER_WAITS);
 	supervisor_go_on(worker->supervisor);
+}
+
+bool worker_hold(struct worker *worker)
+{
+	if (worker->state != WORKER_RESTS && worker->state != WORKER_FAILED)
+		return false;
+	ev_timer_stop(worker->supervisor->loop, &worker->timer);
+	set_state(worker, WORKER_ENDS);
+	return true;
+}
+
+void worker_let_go(struct worker *worker, bool gone)
+{
+	struct supervisor *supervisor = worker->supervisor;
+
+	if (gone) {
+		end(worker, EXIT_DONE);
+	} else {
+		set_state(worker, WORKER_FAILED);
+		supervisor->on_failed(worker);
+	}
+	supervisor_go_on(supervisor);
 }
 
 int worker_connect(struct worker *worker)

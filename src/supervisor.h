@@ -31,6 +31,7 @@ enum worker_state {
 	WORKER_LIVE,
 	WORKER_RESTS,  /* died, and is started again after a while */
 	WORKER_FAILED, /* died too often; its device waits until worker_again() */
+	WORKER_ENDS,   /* has died, and somebody else deletes its device, see worker_hold() */
 };
 
 /* What it says, line by line. */
@@ -116,6 +117,13 @@ void supervisor_signal(const struct supervisor *supervisor, int signal);
 
 /* One that rests, or has failed, is started now. */
 void worker_again(struct worker *worker);
+/*
+ * One that rests, or has failed, is not started until worker_let_go(), by who deletes its
+ * device meanwhile: gone, and the worker is as well, or it counts as one that has failed.
+ * false: there is, or may be, a process.
+ */
+bool worker_hold(struct worker *worker);
+void worker_let_go(struct worker *worker, bool gone);
 /* A connection to a live worker, at which it answers calls; -errno: there is none. */
 int worker_connect(struct worker *worker);
 

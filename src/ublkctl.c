@@ -346,6 +346,11 @@ static int run_gc(struct ctl *ctl)
 	return ask_for(ctl, "io.ublkd.Collect", force, print_collected, kept_status);
 }
 
+static int run_fail_io(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.FailIo", json_object(), print_users, NULL);
+}
+
 static void print_nothing(const json_t *answer)
 {
 	(void)answer;
@@ -473,6 +478,8 @@ static const struct ctl_command {
 	  run_wait },
 	{ "gc", "", "Delete devices that wait for a server and that nothing describes.", 0, 0,
 	  run_gc },
+	{ "fail-io", "DEVICE…", "Fail the I/O that waits for a server, and delete the devices.", 1,
+	  INT32_MAX, run_fail_io },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 

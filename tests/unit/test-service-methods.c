@@ -129,6 +129,8 @@ static void parameters_are_checked(void **state)
 		  ERROR("io.ublkd.Failed", "\"status\":2,\"message\":\"persist: expected a server that "
 			"was given one folder of files that describe devices, got one that was given "
 			"none, or several\"") },
+		{ "{\"method\":\"io.ublkd.FailIo\",\"parameters\":{\"device\":\"x\"}}",
+		  ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",
 		  INVALID("name") },
@@ -401,7 +403,7 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			 (int)strcspn(at, "("), at);
 		assert_string_equal(answer_to(line), INVALID("no"));
 	}
-	assert_int_equal(methods, 10);
+	assert_int_equal(methods, 11);
 	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
 			"interface io.ublkd\\n");
