@@ -112,6 +112,9 @@ static void on_gone(struct device *device, int status)
 		hosted->former->state = device->former || device->leaving ? TABLE_WAITS :
 									  TABLE_GONE;
 	host->holds |= device->holds;
+	/* No reactor is left that this could keep waiting. */
+	if (hosted->syncs && !status && !device->holds && backend_sync(hosted->target))
+		status = EXIT_BACKING;
 	/* A command or a request that is stuck in the driver still owns what we would free. */
 	if (status != EXIT_TIMEOUT && !device->holds) {
 		backend_close(hosted->target, device->live);

@@ -257,6 +257,7 @@ int worker_open(struct serve *serve)
 	hosted->added = serve->only.added;
 	serve->host.no_hunt = true;
 	serve->manager.host = &serve->host;
+	serve->manager.worker = true;
 	service->loop = serve->loop;
 	service->group = (gid_t)-1;
 	service->most_clients = SERVICE_CLIENTS;

@@ -20,6 +20,7 @@ enum job_kind {
 	JOB_RESIZE,
 	JOB_UNUSED, /* a deletion as soon as nobody uses it */
 	JOB_WAIT,
+	JOB_QUIESCE,
 	JOB_EARLY,  /* of no device: for the last server's devices to be known */
 };
 

@@ -583,6 +583,71 @@ static void run_recover(struct service_call *call)
 		service_failed(call, EXIT_USAGE, SERVICE_NOT_DEAD);
 }
 
+/* ---- Quiesce, Resume ---------------------------------------------------------------- */
+
+/* NULL, or why not, and then *status too. */
+static const char *cannot_quiesce(const struct manager *manager, const struct hosted *hosted,
+				  int *status)
+{
+	*status = EXIT_USAGE;
+	if (!manager->worker)
+		return "expected a server with --workers, where the process of a device can leave it";
+	if (!device_can_stay(&hosted->device) || !features_keep_io(hosted->device.info.flags))
+		return "expected a device that is live and whose I/O can wait for another process, see "
+		       "on-crash";
+	*status = EXIT_KERNEL;
+	return hosted->device.info.flags & UBLK_F_QUIESCE ? NULL :
+	       "expected a device that the driver can quiesce, which needs Linux 6.16, and batch=no";
+}
+
+/* Our end is that of the device's I/O; who told us starts the next process when that is wanted. */
+static void run_quiesce(struct service_call *call)
+{
+	struct manager *manager = manager_of(call);
+	struct table_entry *left;
+	struct hosted *hosted = device_parameter(call, &left);
+	const char *wrong;
+	struct job *job;
+	int status;
+
+	if (left)
+		service_failed(call, EXIT_USAGE, "expected a device that is live");
+	if (!hosted)
+		return;
+	wrong = cannot_quiesce(manager, hosted, &status);
+	if (wrong) {
+		service_failed(call, status, wrong);
+		return;
+	}
+	job = job_new(call, JOB_QUIESCE);
+	if (!job)
+		return;
+	job_listen(job, hosted->name);
+	job_begin(job, hosted);
+	hosted->syncs = true;
+	host_leave(manager->host);
+}
+
+static void answer_quiesced(struct service_call *call, const struct hosted *hosted,
+			    const char *text)
+{
+	if (hosted->device.holds)
+		service_failed(call, EXIT_TIMEOUT, "not all that had begun was done in time; it goes on");
+	else if (hosted->status || !hosted->device.leaving)
+		service_failed(call, hosted->status ? hosted->status : EXIT_RUNTIME,
+			       *text ? text : LOG_SAYS_WHY);
+	else
+		service_reply(call, NULL);
+}
+
+static void run_resume(struct service_call *call)
+{
+	struct table_entry *left;
+
+	if (device_parameter(call, &left) || left)
+		service_failed(call, EXIT_USAGE, SERVICE_NOT_QUIESCED);
+}
+
 /* ---- Resize ------------------------------------------------------------------------- */
 
 /* Somebody who would lose the end of the device. */
@@ -683,7 +748,9 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 
 	bool deletes = job->kind == JOB_DELETE || job->kind == JOB_UNUSED;
 
-	if (deletes && hosted->device.leaving)
+	if (job->kind == JOB_QUIESCE)
+		answer_quiesced(job->call, hosted, text);
+	else if (deletes && hosted->device.leaving)
 		service_failed(job->call, EXIT_RUNTIME, "it is left to the next server");
 	else if (deletes && !status)
 		service_reply(job->call, deleted_json(job->call, hosted->name, job->holder,
@@ -879,6 +946,8 @@ static const struct method {
 	    { "when_unused", JSON_TRUE, false }, { "persist", JSON_TRUE, false } } },
 	{ OURS "FailIo", run_fail_io, { { "device", JSON_STRING, true } } },
 	{ OURS "Recover", run_recover, { { "device", JSON_STRING, true } } },
+	{ OURS "Quiesce", run_quiesce, { { "device", JSON_STRING, true } } },
+	{ OURS "Resume", run_resume, { { "device", JSON_STRING, true } } },
 	{ OURS "Resize", run_resize,
 	  { { "device", JSON_STRING, true }, { "size", JSON_INTEGER, false },
 	    { "shrink", JSON_TRUE, false } } },

@@ -18,6 +18,7 @@ struct manager {
 	void (*on_more)(struct manager *manager);
 	/* Files that describe devices, see persist.h; NULL: none. */
 	const struct conf *conf;
+	bool worker; /* of one device, which a later process of ours goes on with */
 	/* Answers a call that is right in another way than from the host; NULL: none. */
 	bool (*route)(struct service_call *call);
 	void *owner;
@@ -61,6 +62,7 @@ void manager_note(struct manager *manager, const char *name, int status);
 			    "says why"
 #define SERVICE_IS_SERVED "expected a device that no process serves, got one that is served; 'ublkctl del' " \
 			  "deletes it"
+#define SERVICE_NOT_QUIESCED "expected a device that was quiesced, with serve --workers"
 #define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
 void service_failed(struct service_call *call, int status, const char *message);
 void service_not_found(struct service_call *call, const char *device);

@@ -11,6 +11,7 @@
 #include "persist.h"
 #include "service-job.h"
 #include "service-left.h"
+#include "use.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -30,6 +31,7 @@ struct waiting {
 	struct service_call *call;
 	const struct worker *worker;
 	json_t *answer;
+	bool again; /* once it is live, it answers the call itself */
 };
 
 static int wait_for(struct service_call *call, const struct worker *worker, json_t *answer)
@@ -39,9 +41,18 @@ static int wait_for(struct service_call *call, const struct worker *worker, json
 
 	if (!waiting)
 		return -ENOMEM;
-	*waiting = (struct waiting){ router->waiting, call, worker, answer };
+	*waiting = (struct waiting){ router->waiting, call, worker, answer, false };
 	router->waiting = waiting;
 	return 0;
+}
+
+/* The call, if there is memory for it to wait; else it was told. */
+static struct waiting *wait_until_live(struct service_call *call, const struct worker *worker)
+{
+	if (!wait_for(call, worker, NULL))
+		return router_of(call)->waiting;
+	service_failed(call, EXIT_RUNTIME, "no memory");
+	return NULL;
 }
 
 /* One that matches, off the list, to be freed; worker or call NULL: any. */
@@ -110,6 +121,22 @@ static bool wait_for_end(struct service_call *call, const char *name, json_t *an
 	return answer && worker && !wait_for(call, worker, answer);
 }
 
+static bool is_quiesce(const struct passed_on *passed)
+{
+	return !strcmp(passed->call->method, "io.ublkd.Quiesce");
+}
+
+/* Its process has yet to end; or, where that failed, goes on or is followed by another. */
+static bool wait_for_quiet(const struct passed_on *passed, bool well, json_t *answer)
+{
+	struct worker *worker = supervisor_find(router_of(passed->call)->supervisor, passed->name);
+
+	if (worker && !well)
+		worker_again(worker);
+	return worker && well && worker->state != WORKER_QUIESCED &&
+	       !wait_for(passed->call, worker, answer);
+}
+
 static void answered(struct forward *forward, json_t *answer)
 {
 	struct passed_on *passed = container_of(forward, struct passed_on, forward);
@@ -118,7 +145,8 @@ static void answered(struct forward *forward, json_t *answer)
 
 	if (is_of_end(passed, error))
 		json_object_set_new(parameters, "file", file_left_json(passed->call, passed->name));
-	if (is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) {
+	if ((is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) ||
+	    (is_quiesce(passed) && wait_for_quiet(passed, answer && !error, parameters))) {
 		free(passed);
 		return;
 	}
@@ -140,6 +168,8 @@ static const char *why_not(const struct worker *worker)
 	case WORKER_FAILED:
 		return "its process died too often; 'ublkctl recover' starts another, 'ublkctl "
 		       "fail-io' gives the device up";
+	case WORKER_QUIESCED:
+		return "it is quiesced; 'ublkctl resume' goes on with it";
 	case WORKER_ENDS:
 		return "it is being deleted";
 	default:
@@ -147,7 +177,8 @@ static const char *why_not(const struct worker *worker)
 	}
 }
 
-static void pass_on(struct service_call *call, struct worker *worker)
+/* false: it was answered by now. */
+static bool pass_on(struct service_call *call, struct worker *worker)
 {
 	json_t *parameters;
 	struct passed_on *passed;
@@ -155,7 +186,7 @@ static void pass_on(struct service_call *call, struct worker *worker)
 
 	if (worker->state != WORKER_LIVE) {
 		service_failed(call, EXIT_RUNTIME, why_not(worker));
-		return;
+		return false;
 	}
 	passed = calloc(1, sizeof(*passed));
 	fd = passed ? worker_connect(worker) : -1;
@@ -170,10 +201,11 @@ static void pass_on(struct service_call *call, struct worker *worker)
 				   worker->supervisor->loop, fd, call->method, parameters, 0);
 		json_decref(parameters);
 		if (!fd)
-			return;
+			return true;
 	}
 	free(passed);
 	service_failed(call, EXIT_RUNTIME, "its process cannot be reached");
+	return false;
 }
 
 /* ---- List --------------------------------------------------------------------------------- */
@@ -196,7 +228,8 @@ static json_t *device_json(const struct worker *worker)
 	static const char *const states[] = {
 		[WORKER_WAITS] = "waiting",      [WORKER_STARTS] = "starting",
 		[WORKER_LIVE] = "unreachable",   [WORKER_RESTS] = "recovering",
-		[WORKER_FAILED] = "failed",      [WORKER_ENDS] = "stopping",
+		[WORKER_FAILED] = "failed",      [WORKER_QUIESCED] = "quiesced",
+		[WORKER_ENDS] = "stopping",
 	};
 
 	return json_pack("{s:s, s:s?, s:n, s:s, s:n, s:s, s:o}", "name", worker->name, "path",
@@ -311,9 +344,16 @@ void router_live(struct router *router, struct worker *worker)
 
 	if (!worker->was_live)
 		keep_lasting(worker);
-	while ((waiting = take_waiting(router, worker, NULL)))
-		answer_waiting(waiting, waiting->answer ? waiting->answer : live_json(worker),
-			       EXIT_RUNTIME, status ? SERVICE_NOT_WRITTEN : NULL);
+	while ((waiting = take_waiting(router, worker, NULL))) {
+		if (waiting->again) {
+			pass_on(waiting->call, worker);
+			free(waiting);
+		} else {
+			answer_waiting(waiting,
+				       waiting->answer ? waiting->answer : live_json(worker),
+				       EXIT_RUNTIME, status ? SERVICE_NOT_WRITTEN : NULL);
+		}
+	}
 }
 
 void router_failed(struct router *router, struct worker *worker)
@@ -334,8 +374,8 @@ static void run_wait(struct service_call *call, const struct worker *worker)
 		service_reply(call, live_json(worker));
 	else if (worker->state == WORKER_FAILED)
 		service_failed(call, EXIT_RUNTIME, why_not(worker));
-	else if (wait_for(call, worker, NULL))
-		service_failed(call, EXIT_RUNTIME, "no memory");
+	else
+		wait_until_live(call, worker);
 }
 
 static char *make_name(struct router *router, const char *backend)
@@ -422,6 +462,42 @@ static void run_recover(struct service_call *call, struct worker *worker)
 	}
 }
 
+static void run_quiesce(struct service_call *call, struct worker *worker)
+{
+	if (worker->state == WORKER_QUIESCED)
+		service_reply(call, NULL);
+	else if (worker->pauses)
+		service_failed(call, EXIT_RUNTIME, "it is being quiesced already");
+	else if (pass_on(call, worker))
+		worker_pause(worker);
+}
+
+static void run_resume(struct service_call *call, struct worker *worker)
+{
+	if (worker->state != WORKER_QUIESCED)
+		service_failed(call, EXIT_USAGE, SERVICE_NOT_QUIESCED);
+	else if (wait_until_live(call, worker))
+		worker_again(worker);
+}
+
+/* Its process writes back first, so there has to be one; whom we can name is looked for before. */
+static void delete_quiesced(struct service_call *call, struct worker *worker)
+{
+	char holder[USE_TEXT_SIZE];
+	struct waiting *waiting;
+
+	if (!service_flag(call, "force") && !service_flag(call, "when_unused") &&
+	    use_find_node(worker->path, holder)) {
+		service_in_use(call, holder);
+		return;
+	}
+	waiting = wait_until_live(call, worker);
+	if (!waiting)
+		return;
+	waiting->again = true;
+	worker_again(worker);
+}
+
 static void io_failed(void *worker, bool gone)
 {
 	worker_let_go(worker, gone);
@@ -454,6 +530,13 @@ static bool route(struct service_call *call)
 		run_recover(call, worker);
 	else if (worker && !strcmp(call->method, "io.ublkd.FailIo"))
 		run_fail_io(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.Quiesce"))
+		run_quiesce(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.Resume"))
+		run_resume(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.Delete") &&
+		 worker->state == WORKER_QUIESCED)
+		delete_quiesced(call, worker);
 	else if (worker)
 		pass_on(call, worker);
 	else if (!strcmp(call->method, "io.ublkd.List"))
@@ -476,14 +559,14 @@ static struct passed_on *find_passed_on(const struct router *router, const struc
 	return NULL;
 }
 
-/* A worker hears of it, too; what it has begun goes on. */
+/* A worker hears of it, too; what it has begun goes on, and how a device was left is for us to know. */
 static void on_hang_up(struct service_call *call)
 {
 	struct router *router = router_of(call);
 	struct passed_on *passed = find_passed_on(router, call);
 	struct waiting *waiting = take_waiting(router, NULL, call);
 
-	if (passed) {
+	if (passed && !is_quiesce(passed)) {
 		forward_abandon(&passed->forward);
 		free(passed);
 		service_reply(call, NULL);

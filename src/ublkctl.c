@@ -356,6 +356,16 @@ static void print_nothing(const json_t *answer)
 	(void)answer;
 }
 
+static int run_quiesce(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.Quiesce", json_object(), print_nothing, NULL);
+}
+
+static int run_resume(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.Resume", json_object(), print_nothing, NULL);
+}
+
 static int run_recover(struct ctl *ctl)
 {
 	return ask_each(ctl, "io.ublkd.Recover", json_object(), print_nothing, NULL);
@@ -480,6 +490,9 @@ static const struct ctl_command {
 	  run_gc },
 	{ "fail-io", "DEVICE…", "Fail the I/O that waits for a server, and delete the devices.", 1,
 	  INT32_MAX, run_fail_io },
+	{ "quiesce", "DEVICE…", "Let the I/O of devices wait, and leave their backings alone.", 1,
+	  INT32_MAX, run_quiesce },
+	{ "resume", "DEVICE…", "Go on with devices that were quiesced.", 1, INT32_MAX, run_resume },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 
