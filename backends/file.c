@@ -50,7 +50,7 @@ static const char *const cache_names[] = { "none", "writeback", "writethrough", 
 static const struct ublkd_option file_options[] = {
 	{ .name = "path", .type = UBLKD_OPT_PATH, .offset = FIELD(path), .required = true,
 	  .arg = "FILE", .help = "the regular file or block device to serve" },
-	{ .name = "create", .type = UBLKD_OPT_SIZE, .offset = FIELD(create), .min = 512,
+	{ .name = "create", .type = UBLKD_OPT_SIZE, .offset = FIELD(create), .min = 512, .once = true,
 	  .max = INT64_MAX, .arg = "SIZE", .help = "make FILE, sparse and this long; it must not exist" },
 	{ .name = "cache", .type = UBLKD_OPT_ENUM, .offset = FIELD(cache), .values = cache_names,
 	  .preset = "none", .arg = "MODE", .help = "use of the page cache" },

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/macros.h"
 
@@ -76,6 +77,19 @@ int backend_open(struct ublkd_target **target, const struct ublkd_backend *backe
 	check_target(t);
 	leave_access_times(t);
 	*target = t;
+	return 0;
+}
+
+int backend_sync(const struct ublkd_target *target)
+{
+	for (; target; target = target->lower) {
+		for (unsigned i = 0; i < target->nr_files; i++) {
+			if (!fsync(target->files[i]))
+				continue;
+			ublkd_error("cannot write what is cached of the backing: %s", strerror(errno));
+			return -errno;
+		}
+	}
 	return 0;
 }
 

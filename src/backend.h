@@ -24,6 +24,8 @@ int backend_measure(struct ublkd_target *target, uint64_t *size);
 int backend_resize(struct ublkd_target *target, uint64_t size);
 /* size becomes that of the target, and of those below. */
 void backend_resized(struct ublkd_target *target, uint64_t size);
+/* What was written to the files of a target, and of those below, is kept: for good. */
+int backend_sync(const struct ublkd_target *target);
 /* used: the device was usable at some time. target may be NULL. Closes what is below too. */
 void backend_close(struct ublkd_target *target, bool used);
 

@@ -20,6 +20,7 @@ static int read_files(struct serve *serve, int argc, char **argv)
 
 	serve->conf.kept = serve->config.state;
 	serve->conf.shared = serve->config.reactors > 0;
+	serve->conf.may_be_empty = serve->config.socket;
 	for (int i = 1; i < argc; i++) {
 		int ret;
 

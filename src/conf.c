@@ -14,9 +14,6 @@
 #include "log.h"
 #include "util/macros.h"
 
-#define SUFFIX ".conf"
-#define SECTION "device"
-
 struct line {
 	unsigned number;
 	char *key, *value;
@@ -97,12 +94,12 @@ static int on_line(void *user, const char *section, const char *key, const char 
 	struct reading *reading = user;
 	struct line *more, *line;
 
-	if (strcmp(section, SECTION)) {
+	if (strcmp(section, CONF_SECTION)) {
 		if (!reading->status)
 			line_error(reading, reading->number,
-				   *section ? "expected settings in the section [" SECTION
+				   *section ? "expected settings in the section [" CONF_SECTION
 					      "] alone, got '%s' in [%s]" :
-					      "expected [" SECTION "] before the settings, got '%s'",
+					      "expected [" CONF_SECTION "] before the settings, got '%s'",
 				   key, section);
 		return 1;
 	}
@@ -134,7 +131,7 @@ static void read_lines(struct reading *reading)
 		ublkd_error("cannot read '%s': %s", reading->path, strerror(errno));
 		fail(reading, EXIT_USAGE);
 	} else if (number) {
-		line_error(reading, (unsigned)number, "expected KEY = VALUE, [" SECTION
+		line_error(reading, (unsigned)number, "expected KEY = VALUE, [" CONF_SECTION
 			   "] or a comment, which begins with '#' or ';'");
 	}
 	fclose(reading->file);
@@ -179,8 +176,8 @@ static void set_name(struct conf_device *device, struct reading *reading)
 
 	if (line)
 		device->name = strdup(line->value);
-	else if (length > strlen(SUFFIX) && !strcmp(base + length - strlen(SUFFIX), SUFFIX))
-		device->name = strndup(base, length - strlen(SUFFIX));
+	else if (length > strlen(CONF_SUFFIX) && !strcmp(base + length - strlen(CONF_SUFFIX), CONF_SUFFIX))
+		device->name = strndup(base, length - strlen(CONF_SUFFIX));
 	else
 		device->name = strdup(base);
 	if (!device->name) {
@@ -229,11 +226,22 @@ static void describe(struct conf_device *device, struct reading *reading)
 	log_switch(before);
 }
 
+/* NULL: no memory. */
+static char *from_root(const char *path)
+{
+	_cleanup_free_ char *here = *path == '/' ? strdup("") : realpath(".", NULL);
+	char *whole;
+
+	return here && asprintf(&whole, "%s%s%s", here, *path == '/' ? "" : "/", path) > 0 ? whole :
+											     NULL;
+}
+
 static void free_device(struct conf_device *device)
 {
 	spec_free(&device->spec);
 	free(device->name);
 	free(device->file);
+	free(device->place);
 	free(device);
 }
 
@@ -253,14 +261,18 @@ static int read_file(struct conf *conf, const char *path)
 	struct conf_device *device = calloc(1, sizeof(*device));
 	struct reading reading = { .path = path };
 
-	if (!device || !(device->file = strdup(path))) {
-		free(device);
+	if (!device) {
 		ublkd_error("no memory");
 		return EXIT_RUNTIME;
 	}
 	spec_init(&device->spec);
+	device->file = strdup(path);
+	device->place = from_root(path);
+	if (!device->file || !device->place)
+		fail(&reading, EXIT_RUNTIME);
 	device->spec.shared = conf->shared;
-	read_lines(&reading);
+	if (!reading.status)
+		read_lines(&reading);
 	if (!reading.status)
 		describe(device, &reading);
 	free_lines(&reading);
@@ -279,8 +291,8 @@ static int is_ours(const struct dirent *entry)
 {
 	size_t length = strlen(entry->d_name);
 
-	return entry->d_name[0] != '.' && length > strlen(SUFFIX) &&
-	       !strcmp(entry->d_name + length - strlen(SUFFIX), SUFFIX);
+	return entry->d_name[0] != '.' && length > strlen(CONF_SUFFIX) &&
+	       !strcmp(entry->d_name + length - strlen(CONF_SUFFIX), CONF_SUFFIX);
 }
 
 static int read_folder(struct conf *conf, const char *path)
@@ -292,8 +304,8 @@ static int read_folder(struct conf *conf, const char *path)
 		ublkd_error("cannot read the folder '%s': %s", path, strerror(errno));
 		return EXIT_USAGE;
 	}
-	if (!count) {
-		ublkd_error("expected files *" SUFFIX " in the folder '%s', got none", path);
+	if (!count && !conf->may_be_empty) {
+		ublkd_error("expected files *" CONF_SUFFIX " in the folder '%s', got none", path);
 		status = EXIT_USAGE;
 	}
 	for (int i = 0; i < count; i++) {
@@ -312,6 +324,17 @@ static int read_folder(struct conf *conf, const char *path)
 	return status;
 }
 
+static int keep_path(struct conf *conf, const char *path)
+{
+	char **more = realloc(conf->paths, (conf->nr_paths + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	conf->paths = more;
+	more[conf->nr_paths] = from_root(path);
+	return more[conf->nr_paths++] ? 0 : -ENOMEM;
+}
+
 int conf_read(struct conf *conf, const char *path)
 {
 	struct stat st;
@@ -319,6 +342,10 @@ int conf_read(struct conf *conf, const char *path)
 	if (stat(path, &st)) {
 		ublkd_error("cannot open '%s': %s", path, strerror(errno));
 		return EXIT_USAGE;
+	}
+	if (keep_path(conf, path)) {
+		ublkd_error("no memory");
+		return EXIT_RUNTIME;
 	}
 	return S_ISDIR(st.st_mode) ? read_folder(conf, path) : read_file(conf, path);
 }
@@ -369,7 +396,11 @@ void conf_free(struct conf *conf)
 {
 	for (unsigned i = 0; i < conf->count; i++)
 		free_device(conf->devices[i]);
+	for (unsigned i = 0; i < conf->nr_paths; i++)
+		free(conf->paths[i]);
 	free(conf->devices);
+	free(conf->paths);
 	conf->devices = NULL;
-	conf->count = 0;
+	conf->paths = NULL;
+	conf->count = conf->nr_paths = 0;
 }

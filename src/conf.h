@@ -10,22 +10,29 @@
 
 #include "spec.h"
 
+#define CONF_SECTION "device"
+#define CONF_SUFFIX ".conf"
+
 struct conf_device {
 	char *name;
-	char *file;
+	char *file;  /* as it was given, for messages */
+	char *place; /* the same from the root, wherever we are */
 	struct spec spec;
 };
 
 struct conf {
 	bool shared; /* the devices have no reactors of their own, so no settings for them */
 	bool kept;   /* there is a table of them, so they can outlive the server */
+	bool may_be_empty; /* a folder, as devices may come later */
 	struct conf_device **devices;
 	unsigned count;
+	char **paths; /* that were read, from the root */
+	unsigned nr_paths;
 };
 
 /*
- * Adds the device of a file, or those of all files *.conf in a folder. An exit
- * status; after an error the others may be read all the same.
+ * Adds the device of a file, or those of all files *.conf in a folder, but for hidden
+ * ones. An exit status; after an error the others may be read all the same.
  */
 int conf_read(struct conf *conf, const char *path);
 /* What is to be different is different. An exit status. */

@@ -155,12 +155,22 @@ static void node_ready(struct node *node, int error)
 	device->on_live(device);
 }
 
+/* A file may describe it by now, or no longer, and that is what the next server goes by. */
+static void note_description(struct device *device)
+{
+	json_t *was = device->former->options, *is = device->entry.options;
+
+	if (was != is && !json_equal(was, is))
+		table_write(device->table, &device->entry);
+}
+
 static void added_disk(struct ctrl_command *command, int result)
 {
 	struct device *device = container_of(command, struct device, command);
 
 	/* Its I/O goes on: from now on it is one like ours. */
 	if (!result && device->former) {
+		note_description(device);
 		device->former = NULL;
 		device->added = device->entered = true;
 		/* Told to stop meanwhile: as before, it waits. */

@@ -112,6 +112,9 @@ static void on_gone(struct device *device, int status)
 		hosted->former->state = device->former || device->leaving ? TABLE_WAITS :
 									  TABLE_GONE;
 	host->holds |= device->holds;
+	/* No reactor is left that this could keep waiting. */
+	if (hosted->syncs && !status && !device->holds && backend_sync(hosted->target))
+		status = EXIT_BACKING;
 	/* A command or a request that is stuck in the driver still owns what we would free. */
 	if (status != EXIT_TIMEOUT && !device->holds) {
 		backend_close(hosted->target, device->live);
@@ -176,7 +179,7 @@ static void start(struct hosted *hosted)
 			 hosted->name);
 		spec_name(hosted->spec, hosted->device.entry.backend,
 			  sizeof(hosted->device.entry.backend));
-		hosted->device.entry.options = hosted->added ? hosted->spec->given : NULL;
+		hosted->device.entry.options = hosted->added ? hosted->spec->lasting : NULL;
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
 		hosted->device.on_counted = on_counted;

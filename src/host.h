@@ -24,6 +24,7 @@ struct hosted {
 	const char *name;
 	const struct spec *spec;
 	bool added;  /* at run time: no file describes it, so the table has to */
+	bool syncs;  /* its backing, when it is left */
 	bool quiet;  /* its failure is somebody's answer, and not the host's status */
 	void *owner;
 

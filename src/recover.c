@@ -246,6 +246,7 @@ void recover_start(struct recover *recover)
 void recover_delete(struct recover *recover, struct table_entry *entry)
 {
 	recover->alone = true;
+	recover->until = recover->patient ? ev_now(recover->ctrl->loop) + DEATH_SECONDS : 0;
 	recover->entry = entry;
 	entry->state = TABLE_GOES;
 	look(recover);

@@ -26,6 +26,7 @@ struct recover {
 	bool alone;      /* by recover_delete() */
 	bool gentle;     /* alone: not what a program has open, where the driver can tell */
 	bool open;       /* gentle: it was that */
+	bool patient;    /* alone: the driver need not have seen yet that the last server is dead */
 	bool lingers;    /* alone: deleted, but its number is its last user's still */
 	unsigned next;
 	ev_timer timer;  /* between looks at a device that still seems to be served */
@@ -36,8 +37,8 @@ struct recover {
 void recover_start(struct recover *recover);
 /*
  * Deletes the device of an entry that waits; of a struct of its own, with table, ctrl,
- * gentle and done() set. Then it is gone by its state, or the cause was logged, or it is open. Where given_up is
- * set, the struct is the driver's.
+ * gentle, patient and done() set. Then it is gone by its state, or the cause was logged,
+ * or it is open. Where given_up is set, the struct is the driver's.
  */
 void recover_delete(struct recover *recover, struct table_entry *entry);
 /* Waits for nothing any more; done() follows. */

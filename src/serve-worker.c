@@ -55,6 +55,7 @@ static int listen_to_supervisor(struct serve *serve)
 {
 	struct service *service = &serve->manager.service;
 
+	serve->manager.worker = true;
 	service->group = (gid_t)-1;
 	service->on_call = manager_call;
 	service->on_hang_up = manager_hang_up;

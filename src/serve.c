@@ -251,6 +251,7 @@ static void make_manager(struct serve *serve)
 
 	serve->manager.host = &serve->host;
 	serve->manager.on_more = on_more;
+	serve->manager.conf = &serve->conf;
 	service->loop = serve->loop;
 	service->most_clients = SERVICE_CLIENTS;
 	service->patience = SERVICE_PATIENCE;

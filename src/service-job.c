@@ -2,6 +2,7 @@
 #include "service-job.h"
 
 #include "exit.h"
+#include "persist.h"
 
 struct job *job_new(struct service_call *call, enum job_kind kind)
 {
@@ -95,8 +96,19 @@ json_t *text_or_null(const char *text)
 	return text ? json_string(text) : json_null();
 }
 
-json_t *deleted_json(const char *name, const char *holder, bool lingers)
+json_t *file_left_json(const struct service_call *call, const char *name)
 {
-	return json_pack("{s:s, s:o, s:b}", "name", name, "holder", text_or_null(holder), "lingers",
-			 lingers);
+	const struct conf *conf = manager_of(call)->conf;
+	_cleanup_free_ char *file = persist_find(conf, name);
+
+	if (file && service_flag(call, "persist") && !persist_remove(conf, name))
+		return json_null();
+	return text_or_null(file);
+}
+
+json_t *deleted_json(const struct service_call *call, const char *name, const char *holder,
+		     bool lingers)
+{
+	return json_pack("{s:s, s:o, s:b, s:o}", "name", name, "holder", text_or_null(holder),
+			 "lingers", lingers, "file", file_left_json(call, name));
 }

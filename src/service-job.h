@@ -20,6 +20,7 @@ enum job_kind {
 	JOB_RESIZE,
 	JOB_UNUSED, /* a deletion as soon as nobody uses it */
 	JOB_WAIT,
+	JOB_QUIESCE,
 	JOB_EARLY,  /* of no device: for the last server's devices to be known */
 };
 
@@ -57,8 +58,11 @@ bool service_flag(const struct service_call *call, const char *name);
 
 /* The call's device is used. The call is answered then. */
 void service_in_use(struct service_call *call, const char *holder);
-/* The answer to Delete; holder may be NULL. */
-json_t *deleted_json(const char *name, const char *holder, bool lingers);
+/* The answer to Delete; holder may be NULL. What describes it goes as well if that was asked. */
+json_t *deleted_json(const struct service_call *call, const char *name, const char *holder,
+		     bool lingers);
+/* The file that describes a device that was deleted, still or since it could not be removed; null. */
+json_t *file_left_json(const struct service_call *call, const char *name);
 json_t *text_or_null(const char *text);
 
 #endif

@@ -84,6 +84,9 @@ struct removal {
 	char holder[USE_TEXT_SIZE];
 	json_t *deleted, *kept; /* of Collect, else NULL */
 	unsigned next;
+	struct table_entry own; /* of left_fail_named() */
+	void (*done)(void *arg, bool gone);
+	void *arg;
 };
 
 static void go_on(struct removal *removal);
@@ -128,7 +131,8 @@ static void answer_removed(struct removal *removal, const struct table_entry *en
 		     removal->recover.given_up ? EXIT_TIMEOUT :
 						 EXIT_RUNTIME;
 	json_t *deleted = entry->state != TABLE_GONE ? NULL :
-			  deleted_json(entry->name, *removal->holder ? removal->holder : NULL,
+			  deleted_json(removal->call, entry->name,
+				       *removal->holder ? removal->holder : NULL,
 				       removal->recover.lingers);
 
 	if (deleted && removal->deleted)
@@ -148,7 +152,10 @@ static void removed(struct recover *recover)
 	struct removal *removal = container_of(recover, struct removal, recover);
 
 	log_stop_listening(&removal->listener);
+	if (removal->done)
+		removal->done(removal->arg, recover->entry->state == TABLE_GONE);
 	answer_removed(removal, recover->entry);
+	json_decref(removal->own.options);
 	if (removal->deleted)
 		go_on(removal);
 	/* The driver writes to it when it comes to it. */
@@ -163,7 +170,8 @@ static void removal_start(struct removal *removal, struct table_entry *entry)
 	removal->listener = (struct log_listener){ .about = entry->name };
 	log_listen(&removal->listener);
 	removal->recover = (struct recover){ .table = host->table, .ctrl = host->ctrl,
-					     .gentle = !removal->force, .done = removed };
+					     .gentle = !removal->force, .patient = removal->done,
+					     .done = removed };
 	recover_delete(&removal->recover, entry);
 }
 
@@ -185,6 +193,46 @@ void left_delete(struct service_call *call, struct table_entry *entry)
 		return;
 	}
 	removal_start(removal, entry);
+}
+
+/* Who has requests that wait uses it. */
+static struct removal *new_failure(struct service_call *call)
+{
+	struct removal *removal = new_removal(call);
+
+	if (removal)
+		removal->force = true;
+	return removal;
+}
+
+void left_fail(struct service_call *call, struct table_entry *entry)
+{
+	struct removal *removal = new_failure(call);
+
+	if (!removal)
+		return;
+	is_used(removal, entry);
+	removal_start(removal, entry);
+}
+
+bool left_fail_named(struct service_call *call, const char *name,
+		     void (*done)(void *arg, bool gone), void *arg)
+{
+	struct removal *removal = new_failure(call);
+
+	if (!removal)
+		return false;
+	table_read(manager_of(call)->host->table, name, &removal->own);
+	if (removal->own.state == TABLE_DAMAGED) {
+		service_failed(call, EXIT_RUNTIME, LOG_SAYS_WHY);
+		free(removal);
+		return false;
+	}
+	removal->done = done;
+	removal->arg = arg;
+	is_used(removal, &removal->own);
+	removal_start(removal, &removal->own);
+	return true;
 }
 
 /* A driver that does not answer is asked nothing more. */

@@ -14,6 +14,14 @@ struct table_entry *left_find(const struct manager *manager, const char *text);
 json_t *left_details_json(const struct table_entry *entry);
 /* Adds them to what List tells. */
 void left_list(const struct manager *manager, json_t *devices);
+/* FailIo: Delete, whoever uses it. */
+void left_fail(struct service_call *call, struct table_entry *entry);
+/*
+ * The same of a device that a process of ours served until it died. done() is called before
+ * the call is answered. false: it was answered by now, and that does not follow.
+ */
+bool left_fail_named(struct service_call *call, const char *name,
+		     void (*done)(void *arg, bool gone), void *arg);
 /* Delete, and Collect: of those that nothing describes. */
 void left_delete(struct service_call *call, struct table_entry *entry);
 void left_collect(struct service_call *call);

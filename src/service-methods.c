@@ -10,6 +10,7 @@
 #include "exit.h"
 #include "interfaces.h"
 #include "log.h"
+#include "persist.h"
 #include "service-job.h"
 #include "service-left.h"
 #include "use.h"
@@ -20,6 +21,7 @@
 struct added {
 	char *name;
 	struct spec spec;
+	bool prepared; /* a file that is to describe it; see persist.h */
 };
 
 /* ---- devices as JSON ---------------------------------------------------------------- */
@@ -199,11 +201,26 @@ static void free_added(struct added *added)
 	free(added);
 }
 
+/* It is not going to be usable. Before the answer, which may bring the next of this name. */
+static void forget_prepared(const struct manager *manager, struct added *added)
+{
+	if (added->prepared)
+		persist_abandon(manager->conf, added->name);
+	added->prepared = false;
+}
+
 void service_make_name(char name[], size_t size, const char *backend, unsigned number)
 {
 	const char *last = strrchr(backend, '+');
 
 	snprintf(name, size, "%.32s-%u", last ? last + 1 : backend, number);
+}
+
+bool service_is_described(const struct manager *manager, const char *name)
+{
+	_cleanup_free_ char *file = persist_find(manager->conf, name);
+
+	return file;
 }
 
 static char *make_name(struct manager *manager, const char *backend)
@@ -212,7 +229,8 @@ static char *make_name(struct manager *manager, const char *backend)
 
 	do
 		service_make_name(name, sizeof(name), backend, ++manager->numbered);
-	while (host_find(manager->host, name) || host_waits(manager->host, name));
+	while (host_find(manager->host, name) || host_waits(manager->host, name) ||
+	       service_is_described(manager, name));
 	return strdup(name);
 }
 
@@ -272,12 +290,19 @@ static struct hosted *add_to_host(struct manager *manager, struct added *added,
 static int add(struct job *job, struct added *added)
 {
 	struct manager *manager = manager_of(job->call);
+	const char *backend = service_text(job->call, "backend");
+	json_t *options = json_object_get(job->call->parameters, "options");
 	struct hosted *hosted;
 	int status;
 
 	job_listen(job, added->name);
-	hosted = add_to_host(manager, added, service_text(job->call, "backend"),
-			     json_object_get(job->call->parameters, "options"), &status);
+	if (service_flag(job->call, "persist")) {
+		status = persist_prepare(manager->conf, added->name, backend, options);
+		if (status)
+			return status;
+		added->prepared = true;
+	}
+	hosted = add_to_host(manager, added, backend, options, &status);
 	if (!hosted)
 		return status;
 	hosted->quiet = true;
@@ -357,6 +382,8 @@ static void run_add(struct service_call *call)
 							  service_text(call, "backend")));
 	status = added ? add(job, added) : EXIT_RUNTIME;
 	if (status) {
+		if (added)
+			forget_prepared(manager_of(call), added);
 		service_failed(call, status, job->listener.text[0] ? job->listener.text : "no memory");
 		job_end(job);
 		if (added)
@@ -376,10 +403,29 @@ static void answer_live(struct job *job, const struct hosted *hosted)
 	reply_live(job->call, hosted);
 }
 
+static void answer_unwritten(struct job *job, const struct hosted *hosted)
+{
+	(void)hosted;
+	service_failed(job->call, EXIT_RUNTIME, SERVICE_NOT_WRITTEN);
+}
+
+/* The file that was prepared, if any. */
+static int describe(const struct manager *manager, struct hosted *hosted)
+{
+	struct added *added = hosted->owner;
+
+	if (!added || !added->prepared)
+		return EXIT_DONE;
+	added->prepared = false;
+	return persist_commit(manager->conf, added->name);
+}
+
 void manager_live(struct manager *manager, struct hosted *hosted)
 {
+	int status = describe(manager, hosted);
+
 	manager_note(manager, hosted->name, EXIT_DONE);
-	jobs_answer(manager, hosted, JOB_ADD, answer_live);
+	jobs_answer(manager, hosted, JOB_ADD, status ? answer_unwritten : answer_live);
 	jobs_answer(manager, hosted, JOB_WAIT, answer_live);
 }
 
@@ -427,6 +473,19 @@ static void run_wait(struct service_call *call)
 
 /* ---- Delete ------------------------------------------------------------------------- */
 
+/* What is described, but not served, has a file to be removed. */
+static bool forget_file(struct service_call *call)
+{
+	const struct manager *manager = manager_of(call);
+	const char *name = service_text(call, "device");
+
+	if (!service_flag(call, "persist") || host_find(manager->host, name) ||
+	    left_find(manager, name) || !service_is_described(manager, name))
+		return false;
+	service_reply(call, deleted_json(call, name, NULL, false));
+	return true;
+}
+
 /* How it is taken down is its kind. */
 static void delete(struct service_call *call, struct hosted *hosted, enum job_kind kind, bool force,
 		   const char *holder)
@@ -461,7 +520,7 @@ static void run_delete(struct service_call *call)
 		service_invalid(call, "when_unused");
 		return;
 	}
-	if (defer(call))
+	if (defer(call) || forget_file(call))
 		return;
 	hosted = device_parameter(call, &left);
 	if (left)
@@ -500,6 +559,20 @@ void manager_in_use(struct manager *manager, struct hosted *hosted)
 	jobs_answer(manager, hosted, JOB_DELETE, answer_in_use);
 }
 
+/* ---- FailIo ------------------------------------------------------------------------- */
+
+static void run_fail_io(struct service_call *call)
+{
+	struct table_entry *left;
+
+	if (defer(call))
+		return;
+	if (device_parameter(call, &left))
+		service_failed(call, EXIT_USAGE, SERVICE_IS_SERVED);
+	else if (left)
+		left_fail(call, left);
+}
+
 /* ---- Recover ------------------------------------------------------------------------ */
 
 static void run_recover(struct service_call *call)
@@ -508,6 +581,71 @@ static void run_recover(struct service_call *call)
 
 	if (device_parameter(call, &left) || left)
 		service_failed(call, EXIT_USAGE, SERVICE_NOT_DEAD);
+}
+
+/* ---- Quiesce, Resume ---------------------------------------------------------------- */
+
+/* NULL, or why not, and then *status too. */
+static const char *cannot_quiesce(const struct manager *manager, const struct hosted *hosted,
+				  int *status)
+{
+	*status = EXIT_USAGE;
+	if (!manager->worker)
+		return "expected a server with --workers, where the process of a device can leave it";
+	if (!device_can_stay(&hosted->device) || !features_keep_io(hosted->device.info.flags))
+		return "expected a device that is live and whose I/O can wait for another process, see "
+		       "on-crash";
+	*status = EXIT_KERNEL;
+	return hosted->device.info.flags & UBLK_F_QUIESCE ? NULL :
+	       "expected a device that the driver can quiesce, which needs Linux 6.16, and batch=no";
+}
+
+/* Our end is that of the device's I/O; who told us starts the next process when that is wanted. */
+static void run_quiesce(struct service_call *call)
+{
+	struct manager *manager = manager_of(call);
+	struct table_entry *left;
+	struct hosted *hosted = device_parameter(call, &left);
+	const char *wrong;
+	struct job *job;
+	int status;
+
+	if (left)
+		service_failed(call, EXIT_USAGE, "expected a device that is live");
+	if (!hosted)
+		return;
+	wrong = cannot_quiesce(manager, hosted, &status);
+	if (wrong) {
+		service_failed(call, status, wrong);
+		return;
+	}
+	job = job_new(call, JOB_QUIESCE);
+	if (!job)
+		return;
+	job_listen(job, hosted->name);
+	job_begin(job, hosted);
+	hosted->syncs = true;
+	host_leave(manager->host);
+}
+
+static void answer_quiesced(struct service_call *call, const struct hosted *hosted,
+			    const char *text)
+{
+	if (hosted->device.holds)
+		service_failed(call, EXIT_TIMEOUT, "not all that had begun was done in time; it goes on");
+	else if (hosted->status || !hosted->device.leaving)
+		service_failed(call, hosted->status ? hosted->status : EXIT_RUNTIME,
+			       *text ? text : LOG_SAYS_WHY);
+	else
+		service_reply(call, NULL);
+}
+
+static void run_resume(struct service_call *call)
+{
+	struct table_entry *left;
+
+	if (device_parameter(call, &left) || left)
+		service_failed(call, EXIT_USAGE, SERVICE_NOT_QUIESCED);
 }
 
 /* ---- Resize ------------------------------------------------------------------------- */
@@ -610,10 +748,12 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 
 	bool deletes = job->kind == JOB_DELETE || job->kind == JOB_UNUSED;
 
-	if (deletes && hosted->device.leaving)
+	if (job->kind == JOB_QUIESCE)
+		answer_quiesced(job->call, hosted, text);
+	else if (deletes && hosted->device.leaving)
 		service_failed(job->call, EXIT_RUNTIME, "it is left to the next server");
 	else if (deletes && !status)
-		service_reply(job->call, deleted_json(hosted->name, job->holder,
+		service_reply(job->call, deleted_json(job->call, hosted->name, job->holder,
 						      hosted->device.lingers));
 	else if (job->kind == JOB_DELETE && hosted->device.lost && hosted->state != HOSTED_STUCK)
 		answer_lost(job->call, hosted);
@@ -639,6 +779,8 @@ void manager_note(struct manager *manager, const char *name, int status)
 
 void manager_ended(struct manager *manager, struct hosted *hosted)
 {
+	if (hosted->owner)
+		forget_prepared(manager, hosted->owner);
 	jobs_answer(manager, hosted, -1, answer_ended);
 	if (hosted->status && !hosted->quiet)
 		manager_note(manager, hosted->name, hosted->status);
@@ -789,7 +931,7 @@ struct parameter {
 static const struct method {
 	const char *name;
 	void (*run)(struct service_call *call);
-	struct parameter parameters[4]; /* name NULL at the end */
+	struct parameter parameters[5]; /* name NULL at the end */
 } methods[] = {
 	{ VARLINK_ERROR "GetInfo", run_info, {} },
 	{ VARLINK_ERROR "GetInterfaceDescription", run_description,
@@ -798,11 +940,14 @@ static const struct method {
 	{ OURS "Show", run_show, { { "device", JSON_STRING, true } } },
 	{ OURS "Add", run_add,
 	  { { "name", JSON_STRING, false }, { "backend", JSON_STRING, true },
-	    { "options", JSON_OBJECT, false } } },
+	    { "options", JSON_OBJECT, false }, { "persist", JSON_TRUE, false } } },
 	{ OURS "Delete", run_delete,
 	  { { "device", JSON_STRING, true }, { "force", JSON_TRUE, false },
-	    { "when_unused", JSON_TRUE, false } } },
+	    { "when_unused", JSON_TRUE, false }, { "persist", JSON_TRUE, false } } },
+	{ OURS "FailIo", run_fail_io, { { "device", JSON_STRING, true } } },
 	{ OURS "Recover", run_recover, { { "device", JSON_STRING, true } } },
+	{ OURS "Quiesce", run_quiesce, { { "device", JSON_STRING, true } } },
+	{ OURS "Resume", run_resume, { { "device", JSON_STRING, true } } },
 	{ OURS "Resize", run_resize,
 	  { { "device", JSON_STRING, true }, { "size", JSON_INTEGER, false },
 	    { "shrink", JSON_TRUE, false } } },
@@ -884,6 +1029,9 @@ void manager_call(struct service_call *call)
 	wrong = call->more ? "more" : wrong_parameter(method, call->parameters);
 	if (wrong)
 		service_invalid(call, wrong);
+	else if (service_flag(call, "persist") && !persist_folder(manager_of(call)->conf))
+		service_failed(call, EXIT_USAGE, "persist: expected a server that was given one folder of files "
+			       "that describe devices, got one that was given none, or several");
 	else if (!manager_of(call)->route || !manager_of(call)->route(call))
 		method->run(call);
 }

@@ -6,6 +6,7 @@
 #ifndef SERVICE_METHODS_H
 #define SERVICE_METHODS_H
 
+#include "conf.h"
 #include "feature.h"
 #include "host.h"
 #include "service.h"
@@ -15,6 +16,9 @@ struct manager {
 	struct host *host;
 	/* A device is about to be started, and is among the host's. */
 	void (*on_more)(struct manager *manager);
+	/* Files that describe devices, see persist.h; NULL: none. */
+	const struct conf *conf;
+	bool worker; /* of one device, which a later process of ours goes on with */
 	/* Answers a call that is right in another way than from the host; NULL: none. */
 	bool (*route)(struct service_call *call);
 	void *owner;
@@ -54,9 +58,16 @@ void manager_note(struct manager *manager, const char *name, int status);
 
 /* For whoever routes. The call is answered then. */
 #define SERVICE_NAME_TAKEN "name: expected another than that of a device that is served"
+#define SERVICE_NOT_WRITTEN "it is served, but no file describes it for the next start; the server's log " \
+			    "says why"
+#define SERVICE_IS_SERVED "expected a device that no process serves, got one that is served; 'ublkctl del' " \
+			  "deletes it"
+#define SERVICE_NOT_QUIESCED "expected a device that was quiesced, with serve --workers"
 #define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
 void service_failed(struct service_call *call, int status, const char *message);
 void service_not_found(struct service_call *call, const char *device);
+/* A file is known that describes a device of this name. */
+bool service_is_described(const struct manager *manager, const char *name);
 /* A name after the backend, "mem-1", where the caller has no wish. */
 void service_make_name(char name[], size_t size, const char *backend, unsigned number);
 /* NULL, or the name of a parameter that is wrong in a way that its type does not say. */

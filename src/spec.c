@@ -26,7 +26,8 @@ bool spec_name_fits(const char *name)
 
 void spec_init(struct spec *spec)
 {
-	*spec = (struct spec){ .uid = (uid_t)-1, .gid = (gid_t)-1, .given = json_object() };
+	*spec = (struct spec){ .uid = (uid_t)-1, .gid = (gid_t)-1, .given = json_object(),
+			       .lasting = json_object() };
 	options_init(&spec->device_set, device_options, &spec->device);
 }
 
@@ -39,7 +40,8 @@ void spec_free(struct spec *spec)
 	}
 	spec->nr_layers = 0;
 	json_decref(spec->given);
-	spec->given = NULL;
+	json_decref(spec->lasting);
+	spec->given = spec->lasting = NULL;
 }
 
 static int add_layer(struct spec *spec, const char *name, bool last)
@@ -101,19 +103,38 @@ static bool is_for_reactors(const struct ublkd_option *option)
 	return false;
 }
 
-int spec_set(struct spec *spec, const char *name, size_t length, const char *value)
+/* *layer is whose it is, and the number of layers for the device. */
+static const struct ublkd_option *find_option(const struct spec *spec, const char *name,
+					      size_t length, unsigned *layer)
 {
 	const struct ublkd_option *option = option_find(device_options, name, length);
-	struct options *set = &spec->device_set;
 
-	if (option && spec->shared && is_for_reactors(option)) {
+	*layer = spec->nr_layers;
+	for (unsigned i = 0; !option && i < spec->nr_layers; i++) {
+		option = option_find(spec->layers[i].set.table, name, length);
+		*layer = i;
+	}
+	return option;
+}
+
+bool spec_is_path(const struct spec *spec, const char *name)
+{
+	unsigned layer;
+	const struct ublkd_option *option = find_option(spec, name, strlen(name), &layer);
+
+	return option && option->type == UBLKD_OPT_PATH;
+}
+
+int spec_set(struct spec *spec, const char *name, size_t length, const char *value)
+{
+	unsigned layer;
+	const struct ublkd_option *option = find_option(spec, name, length, &layer);
+	struct options *set = layer == spec->nr_layers ? &spec->device_set : &spec->layers[layer].set;
+
+	if (option && set == &spec->device_set && spec->shared && is_for_reactors(option)) {
 		ublkd_error("%s: expected none with --reactors, as the threads are not the "
 			    "device's own, got '%s'", option->name, value);
 		return EXIT_USAGE;
-	}
-	for (unsigned i = 0; !option && i < spec->nr_layers; i++) {
-		set = &spec->layers[i].set;
-		option = option_find(set->table, name, length);
 	}
 	if (!option)
 		return unknown_option(spec, name, length);
@@ -121,6 +142,9 @@ int spec_set(struct spec *spec, const char *name, size_t length, const char *val
 		return EXIT_USAGE;
 	if (json_object_set_new(spec->given, option->name, json_string(value ? value : "yes")))
 		spec->untold = true;
+	else if (!option->once)
+		json_object_set(spec->lasting, option->name,
+				json_object_get(spec->given, option->name));
 	return EXIT_DONE;
 }
 

@@ -31,7 +31,8 @@ struct spec {
 	struct options device_set;
 	struct layer layers[SPEC_MOST_LAYERS]; /* the topmost first */
 	unsigned nr_layers;
-	json_t *given; /* the settings as they were given: texts */
+	json_t *given;   /* the settings as they were given: texts */
+	json_t *lasting; /* those of them that hold whenever the device is made again */
 	bool untold;   /* one of them is no UTF-8, and so it is missing there */
 	uid_t uid; /* of the node, see node.h; known when it was checked */
 	gid_t gid;
@@ -45,6 +46,8 @@ void spec_free(struct spec *spec);
 int spec_set_backend(struct spec *spec, const char *names, bool filter_alone);
 /* A setting of the device or of a layer; value NULL: it was given bare. */
 int spec_set(struct spec *spec, const char *name, size_t length, const char *value);
+/* There is such a setting, and it is the path of a file. */
+bool spec_is_path(const struct spec *spec, const char *name);
 /* All at once: the backend, settings (texts; NULL: none), and spec_check(). */
 int spec_fill(struct spec *spec, const char *backend, json_t *settings);
 /* Complains if on-crash= asks for what only a device in a table has. */

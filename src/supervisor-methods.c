@@ -7,8 +7,11 @@
 
 #include "exit.h"
 #include "forward.h"
+#include "log.h"
+#include "persist.h"
 #include "service-job.h"
 #include "service-left.h"
+#include "use.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -28,6 +31,7 @@ struct waiting {
 	struct service_call *call;
 	const struct worker *worker;
 	json_t *answer;
+	bool again; /* once it is live, it answers the call itself */
 };
 
 static int wait_for(struct service_call *call, const struct worker *worker, json_t *answer)
@@ -37,9 +41,18 @@ static int wait_for(struct service_call *call, const struct worker *worker, json
 
 	if (!waiting)
 		return -ENOMEM;
-	*waiting = (struct waiting){ router->waiting, call, worker, answer };
+	*waiting = (struct waiting){ router->waiting, call, worker, answer, false };
 	router->waiting = waiting;
 	return 0;
+}
+
+/* The call, if there is memory for it to wait; else it was told. */
+static struct waiting *wait_until_live(struct service_call *call, const struct worker *worker)
+{
+	if (!wait_for(call, worker, NULL))
+		return router_of(call)->waiting;
+	service_failed(call, EXIT_RUNTIME, "no memory");
+	return NULL;
 }
 
 /* One that matches, off the list, to be freed; worker or call NULL: any. */
@@ -54,6 +67,14 @@ static struct waiting *take_waiting(struct router *router, const struct worker *
 	if (taken)
 		*link = taken->next;
 	return taken;
+}
+
+/* It is not going to be usable. */
+static void forget_prepared(const struct router *router, struct worker *worker)
+{
+	if (worker->prepared)
+		persist_abandon(router->manager->conf, worker->name);
+	worker->prepared = false;
 }
 
 /* How it went: error NULL, and the parameters of its answer, or why not. */
@@ -71,6 +92,8 @@ void router_stop(struct router *router)
 {
 	struct waiting *waiting;
 
+	for (struct worker *w = router->supervisor->workers; w; w = w->next)
+		forget_prepared(router, w);
 	while ((waiting = take_waiting(router, NULL, NULL)))
 		answer_waiting(waiting, waiting->answer, EXIT_RUNTIME,
 			       waiting->answer ? NULL : "it was stopped before it was usable");
@@ -98,13 +121,32 @@ static bool wait_for_end(struct service_call *call, const char *name, json_t *an
 	return answer && worker && !wait_for(call, worker, answer);
 }
 
+static bool is_quiesce(const struct passed_on *passed)
+{
+	return !strcmp(passed->call->method, "io.ublkd.Quiesce");
+}
+
+/* Its process has yet to end; or, where that failed, goes on or is followed by another. */
+static bool wait_for_quiet(const struct passed_on *passed, bool well, json_t *answer)
+{
+	struct worker *worker = supervisor_find(router_of(passed->call)->supervisor, passed->name);
+
+	if (worker && !well)
+		worker_again(worker);
+	return worker && well && worker->state != WORKER_QUIESCED &&
+	       !wait_for(passed->call, worker, answer);
+}
+
 static void answered(struct forward *forward, json_t *answer)
 {
 	struct passed_on *passed = container_of(forward, struct passed_on, forward);
 	const char *error = json_string_value(json_object_get(answer, "error"));
 	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
 
-	if (is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) {
+	if (is_of_end(passed, error))
+		json_object_set_new(parameters, "file", file_left_json(passed->call, passed->name));
+	if ((is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) ||
+	    (is_quiesce(passed) && wait_for_quiet(passed, answer && !error, parameters))) {
 		free(passed);
 		return;
 	}
@@ -124,20 +166,27 @@ static const char *why_not(const struct worker *worker)
 	case WORKER_RESTS:
 		return "its process died; another is started after a while, or by 'ublkctl recover'";
 	case WORKER_FAILED:
-		return "its process died too often; 'ublkctl recover' starts another";
+		return "its process died too often; 'ublkctl recover' starts another, 'ublkctl "
+		       "fail-io' gives the device up";
+	case WORKER_QUIESCED:
+		return "it is quiesced; 'ublkctl resume' goes on with it";
+	case WORKER_ENDS:
+		return "it is being deleted";
 	default:
 		return "it is not usable yet";
 	}
 }
 
-static void pass_on(struct service_call *call, struct worker *worker)
+/* false: it was answered by now. */
+static bool pass_on(struct service_call *call, struct worker *worker)
 {
+	json_t *parameters;
 	struct passed_on *passed;
 	int fd;
 
 	if (worker->state != WORKER_LIVE) {
 		service_failed(call, EXIT_RUNTIME, why_not(worker));
-		return;
+		return false;
 	}
 	passed = calloc(1, sizeof(*passed));
 	fd = passed ? worker_connect(worker) : -1;
@@ -145,13 +194,18 @@ static void pass_on(struct service_call *call, struct worker *worker)
 		passed->call = call;
 		snprintf(passed->name, sizeof(passed->name), "%s", worker->name);
 		passed->forward.done = answered;
-		if (!forward_start(&passed->forward, &router_of(call)->forwards,
-				   worker->supervisor->loop, fd, call->method, call->parameters,
-				   0))
-			return;
+		parameters = json_copy(call->parameters);
+		/* Files are not the worker's. */
+		json_object_del(parameters, "persist");
+		fd = forward_start(&passed->forward, &router_of(call)->forwards,
+				   worker->supervisor->loop, fd, call->method, parameters, 0);
+		json_decref(parameters);
+		if (!fd)
+			return true;
 	}
 	free(passed);
 	service_failed(call, EXIT_RUNTIME, "its process cannot be reached");
+	return false;
 }
 
 /* ---- List --------------------------------------------------------------------------------- */
@@ -174,7 +228,8 @@ static json_t *device_json(const struct worker *worker)
 	static const char *const states[] = {
 		[WORKER_WAITS] = "waiting",      [WORKER_STARTS] = "starting",
 		[WORKER_LIVE] = "unreachable",   [WORKER_RESTS] = "recovering",
-		[WORKER_FAILED] = "failed",
+		[WORKER_FAILED] = "failed",      [WORKER_QUIESCED] = "quiesced",
+		[WORKER_ENDS] = "stopping",
 	};
 
 	return json_pack("{s:s, s:s?, s:n, s:s, s:n, s:s, s:o}", "name", worker->name, "path",
@@ -256,19 +311,56 @@ static json_t *live_json(const struct worker *worker)
 			 (json_int_t)number);
 }
 
-void router_live(struct router *router, const struct worker *worker)
+/* Writes the file that was prepared, if any; how that went is of interest to who added it. */
+static int describe(const struct router *router, struct worker *worker)
 {
-	struct waiting *waiting;
+	int status;
 
-	while ((waiting = take_waiting(router, worker, NULL)))
-		answer_waiting(waiting, waiting->answer ? waiting->answer : live_json(worker), 0,
-			       NULL);
+	if (!worker->prepared)
+		return EXIT_DONE;
+	worker->prepared = false;
+	status = persist_commit(router->manager->conf, worker->name);
+	worker->added = status;
+	return status;
 }
 
-void router_failed(struct router *router, const struct worker *worker)
+/* The next process finds what the first has made. */
+static void keep_lasting(struct worker *worker)
+{
+	struct spec spec;
+
+	spec_init(&spec);
+	if (!spec_fill(&spec, worker->backend, worker->settings)) {
+		json_decref(worker->settings);
+		worker->settings = json_incref(spec.lasting);
+	}
+	spec_free(&spec);
+}
+
+void router_live(struct router *router, struct worker *worker)
+{
+	int status = describe(router, worker);
+	struct waiting *waiting;
+
+	if (!worker->was_live)
+		keep_lasting(worker);
+	while ((waiting = take_waiting(router, worker, NULL))) {
+		if (waiting->again) {
+			pass_on(waiting->call, worker);
+			free(waiting);
+		} else {
+			answer_waiting(waiting,
+				       waiting->answer ? waiting->answer : live_json(worker),
+				       EXIT_RUNTIME, status ? SERVICE_NOT_WRITTEN : NULL);
+		}
+	}
+}
+
+void router_failed(struct router *router, struct worker *worker)
 {
 	struct waiting *waiting;
 
+	forget_prepared(router, worker);
 	while ((waiting = take_waiting(router, worker, NULL)))
 		answer_waiting(waiting, waiting->answer,
 			       worker->status ? worker->status : EXIT_RUNTIME,
@@ -282,8 +374,8 @@ static void run_wait(struct service_call *call, const struct worker *worker)
 		service_reply(call, live_json(worker));
 	else if (worker->state == WORKER_FAILED)
 		service_failed(call, EXIT_RUNTIME, why_not(worker));
-	else if (wait_for(call, worker, NULL))
-		service_failed(call, EXIT_RUNTIME, "no memory");
+	else
+		wait_until_live(call, worker);
 }
 
 static char *make_name(struct router *router, const char *backend)
@@ -293,8 +385,24 @@ static char *make_name(struct router *router, const char *backend)
 
 	do
 		service_make_name(name, sizeof(name), backend, ++router->numbered);
-	while (supervisor_find(supervisor, name) || table_has(supervisor->table, name));
+	while (supervisor_find(supervisor, name) || table_has(supervisor->table, name) ||
+	       service_is_described(router->manager, name));
 	return strdup(name);
+}
+
+/* Answers the call if the file cannot be. */
+static bool prepare(struct service_call *call, const char *name, json_t *options)
+{
+	const struct conf *conf = router_of(call)->manager->conf;
+	struct log_listener listener = { .about = name };
+	int status;
+
+	log_listen(&listener);
+	status = persist_prepare(conf, name, service_text(call, "backend"), options);
+	log_stop_listening(&listener);
+	if (status)
+		service_failed(call, status, listener.text[0] ? listener.text : LOG_SAYS_WHY);
+	return !status;
 }
 
 static void run_add(struct service_call *call)
@@ -302,6 +410,7 @@ static void run_add(struct service_call *call)
 	struct router *router = router_of(call);
 	const char *name = service_text(call, "name"), *backend = service_text(call, "backend");
 	json_t *options = json_object_get(call->parameters, "options");
+	bool persist = service_flag(call, "persist");
 	const char *wrong = service_wrong_in_add(call);
 	_cleanup_free_ char *made = NULL;
 	struct worker *worker;
@@ -324,14 +433,19 @@ static void run_add(struct service_call *call)
 		service_failed(call, EXIT_USAGE, "expected a backend; 'ublkd help' lists them");
 		return;
 	}
+	if (name && persist && !prepare(call, name, options))
+		return;
 	options = options ? json_incref(options) : json_object();
 	worker = name ? supervisor_add(router->supervisor, name, backend, options, true) : NULL;
 	json_decref(options);
 	if (!worker) {
+		if (name && persist)
+			persist_abandon(router->manager->conf, name);
 		service_failed(call, EXIT_RUNTIME, "no memory");
 		return;
 	}
 	worker->quiet = worker->asked = true;
+	worker->prepared = persist;
 	if (wait_for(call, worker, NULL))
 		service_failed(call, EXIT_RUNTIME, "no memory to say how it went");
 	router->on_more(router);
@@ -348,6 +462,59 @@ static void run_recover(struct service_call *call, struct worker *worker)
 	}
 }
 
+static void run_quiesce(struct service_call *call, struct worker *worker)
+{
+	if (worker->state == WORKER_QUIESCED)
+		service_reply(call, NULL);
+	else if (worker->pauses)
+		service_failed(call, EXIT_RUNTIME, "it is being quiesced already");
+	else if (pass_on(call, worker))
+		worker_pause(worker);
+}
+
+static void run_resume(struct service_call *call, struct worker *worker)
+{
+	if (worker->state != WORKER_QUIESCED)
+		service_failed(call, EXIT_USAGE, SERVICE_NOT_QUIESCED);
+	else if (wait_until_live(call, worker))
+		worker_again(worker);
+}
+
+/* Its process writes back first, so there has to be one; whom we can name is looked for before. */
+static void delete_quiesced(struct service_call *call, struct worker *worker)
+{
+	char holder[USE_TEXT_SIZE];
+	struct waiting *waiting;
+
+	if (!service_flag(call, "force") && !service_flag(call, "when_unused") &&
+	    use_find_node(worker->path, holder)) {
+		service_in_use(call, holder);
+		return;
+	}
+	waiting = wait_until_live(call, worker);
+	if (!waiting)
+		return;
+	waiting->again = true;
+	worker_again(worker);
+}
+
+static void io_failed(void *worker, bool gone)
+{
+	worker_let_go(worker, gone);
+}
+
+static void run_fail_io(struct service_call *call, struct worker *worker)
+{
+	if (worker->supervisor->stopped)
+		service_failed(call, EXIT_RUNTIME, "the server is stopping");
+	else if (worker->state == WORKER_LIVE)
+		service_failed(call, EXIT_USAGE, SERVICE_IS_SERVED);
+	else if (!worker_hold(worker))
+		service_failed(call, EXIT_RUNTIME, why_not(worker));
+	else if (!left_fail_named(call, worker->name, io_failed, worker))
+		worker_let_go(worker, false);
+}
+
 /* ---- calls ---------------------------------------------------------------------------------- */
 
 static bool route(struct service_call *call)
@@ -361,6 +528,15 @@ static bool route(struct service_call *call)
 		run_wait(call, worker);
 	else if (worker && !strcmp(call->method, "io.ublkd.Recover"))
 		run_recover(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.FailIo"))
+		run_fail_io(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.Quiesce"))
+		run_quiesce(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.Resume"))
+		run_resume(call, worker);
+	else if (worker && !strcmp(call->method, "io.ublkd.Delete") &&
+		 worker->state == WORKER_QUIESCED)
+		delete_quiesced(call, worker);
 	else if (worker)
 		pass_on(call, worker);
 	else if (!strcmp(call->method, "io.ublkd.List"))
@@ -383,14 +559,14 @@ static struct passed_on *find_passed_on(const struct router *router, const struc
 	return NULL;
 }
 
-/* A worker hears of it, too; what it has begun goes on. */
+/* A worker hears of it, too; what it has begun goes on, and how a device was left is for us to know. */
 static void on_hang_up(struct service_call *call)
 {
 	struct router *router = router_of(call);
 	struct passed_on *passed = find_passed_on(router, call);
 	struct waiting *waiting = take_waiting(router, NULL, call);
 
-	if (passed) {
+	if (passed && !is_quiesce(passed)) {
 		forward_abandon(&passed->forward);
 		free(passed);
 		service_reply(call, NULL);

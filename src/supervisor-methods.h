@@ -30,8 +30,8 @@ void router_close(struct router *router);
 /* The supervisor is about to stop: nobody waits for a start any more. */
 void router_stop(struct router *router);
 /* A device is usable. */
-void router_live(struct router *router, const struct worker *worker);
+void router_live(struct router *router, struct worker *worker);
 /* It is not going to be, as its worker ended or failed. */
-void router_failed(struct router *router, const struct worker *worker);
+void router_failed(struct router *router, struct worker *worker);
 
 #endif

@@ -49,19 +49,19 @@ static bool all_settled(const struct supervisor *supervisor)
 	return true;
 }
 
-static bool is_gone(const struct supervisor *supervisor)
-{
-	return supervisor->stopped ? !running(supervisor) :
-				     !supervisor->workers && !supervisor->stays;
-}
-
 static struct worker *next_to_start(const struct supervisor *supervisor)
 {
 	struct worker *worker = supervisor->workers;
 
-	while (worker && worker->state != WORKER_WAITS)
+	while (worker && (worker->state != WORKER_WAITS || (supervisor->stopped && !worker->last)))
 		worker = worker->next;
-	return supervisor->stopped || supervisor->starting >= MOST_STARTING ? NULL : worker;
+	return supervisor->starting >= MOST_STARTING ? NULL : worker;
+}
+
+static bool is_gone(const struct supervisor *supervisor)
+{
+	return supervisor->stopped ? !running(supervisor) && !next_to_start(supervisor) :
+				     !supervisor->workers && !supervisor->stays;
 }
 
 /* Called whenever a worker is one step further. */
@@ -180,6 +180,27 @@ static void close_streams(struct worker *worker)
 
 static void read_stream(struct worker_stream *stream);
 
+/* Only a process can write back what is cached for its device, and delete it. */
+static void stop_quiesced(struct worker *worker)
+{
+	if (worker->supervisor->leaves)
+		return;
+	worker->last = true;
+	set_state(worker, WORKER_WAITS);
+}
+
+static void quiesced(struct worker *worker)
+{
+	worker->pauses = false;
+	worker->deaths = 0;
+	worker->status = EXIT_DONE;
+	set_state(worker, WORKER_QUIESCED);
+	if (worker->supervisor->stopped)
+		stop_quiesced(worker);
+	else
+		worker->supervisor->on_failed(worker);
+}
+
 static void died(struct worker *worker, int status)
 {
 	int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
@@ -193,6 +214,10 @@ static void died(struct worker *worker, int status)
 		say_how_it_died(worker, status);
 	worker->pid = 0;
 	worker->settled = true;
+	if (worker->pauses && kept) {
+		quiesced(worker);
+		return;
+	}
 	if (worker->supervisor->stopped) {
 		note_status(worker, exit_status);
 		set_state(worker, WORKER_FAILED);
@@ -241,6 +266,8 @@ static void on_out(struct worker_stream *stream, const char *line)
 	worker->supervisor->on_live(worker);
 	worker->was_live = true;
 	worker->asked = false;
+	if (worker->last)
+		kill(worker->pid, worker->supervisor->signal);
 	supervisor_go_on(worker->supervisor);
 }
 
@@ -512,9 +539,14 @@ void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves)
 	bool again = supervisor->stopped;
 
 	supervisor->stopped = true;
+	supervisor->signal = signal;
+	supervisor->leaves = leaves;
 	for (struct worker *w = supervisor->workers; w; w = w->next) {
 		ev_timer_stop(supervisor->loop, &w->timer);
-		if (!again && !leaves && !w->pid && table_has(supervisor->table, w->name))
+		if (w->state == WORKER_QUIESCED)
+			stop_quiesced(w);
+		else if (!again && !leaves && !w->pid && w->state != WORKER_ENDS &&
+		    table_has(supervisor->table, w->name))
 			leave_behind(w);
 	}
 	supervisor_signal(supervisor, signal);
@@ -522,14 +554,48 @@ void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves)
 	supervisor_go_on(supervisor);
 }
 
+void worker_pause(struct worker *worker)
+{
+	worker->pauses = true;
+}
+
+static bool has_no_process(const struct worker *worker)
+{
+	return worker->state == WORKER_RESTS || worker->state == WORKER_FAILED ||
+	       worker->state == WORKER_QUIESCED;
+}
+
 void worker_again(struct worker *worker)
 {
-	if (worker->state != WORKER_RESTS && worker->state != WORKER_FAILED)
+	worker->pauses = false;
+	if (!has_no_process(worker))
 		return;
 	ev_timer_stop(worker->supervisor->loop, &worker->timer);
 	worker->deaths = 0;
 	set_state(worker, WORKER_WAITS);
 	supervisor_go_on(worker->supervisor);
+}
+
+bool worker_hold(struct worker *worker)
+{
+	if (!has_no_process(worker))
+		return false;
+	ev_timer_stop(worker->supervisor->loop, &worker->timer);
+	set_state(worker, WORKER_ENDS);
+	return true;
+}
+
+void worker_let_go(struct worker *worker, bool gone)
+{
+	struct supervisor *supervisor = worker->supervisor;
+
+	if (gone) {
+		end(worker, EXIT_DONE);
+	} else {
+		set_state(worker, WORKER_FAILED);
+		supervisor->on_failed(worker);
+	}
+	supervisor_go_on(supervisor);
 }
 
 int worker_connect(struct worker *worker)

@@ -31,6 +31,8 @@ enum worker_state {
 	WORKER_LIVE,
 	WORKER_RESTS,  /* died, and is started again after a while */
 	WORKER_FAILED, /* died too often; its device waits until worker_again() */
+	WORKER_QUIESCED, /* has left its device, which waits until worker_again() */
+	WORKER_ENDS,   /* has died, and somebody else deletes its device, see worker_hold() */
 };
 
 /* What it says, line by line. */
@@ -49,6 +51,7 @@ struct worker {
 	bool added;       /* at run time: no file describes it */
 	bool quiet;       /* how it ends is somebody's answer, and not the supervisor's status */
 	bool asked;       /* that somebody waits for its first start */
+	bool prepared;    /* a file that is to describe its device; see persist.h */
 
 	struct supervisor *supervisor; /* supervisor.c's from here on; others may read */
 	struct worker *next;
@@ -64,6 +67,8 @@ struct worker {
 	bool was_live;
 	char path[64];    /* of the device, once it was usable */
 	char error[512];  /* the last thing that it said of its device */
+	bool pauses;      /* is leaving its device, see worker_pause() */
+	bool last;        /* is started only to be stopped */
 	int status;       /* of its last process: an exit status */
 };
 
@@ -77,7 +82,7 @@ struct supervisor {
 	void (*on_live)(struct worker *worker);
 	/* Each device has been usable or has failed. Called once, unless the stop comes first. */
 	void (*on_settled)(struct supervisor *supervisor);
-	/* It died too often, and its device waits for worker_again(). */
+	/* It died too often, or was told to leave its device, which waits for worker_again(). */
 	void (*on_failed)(struct worker *worker);
 	/* Its device is gone, or could not be made; it is freed then. */
 	void (*on_end)(struct worker *worker);
@@ -89,7 +94,8 @@ struct supervisor {
 	unsigned starting;
 	int folder; /* that we were started in, which relative paths are relative to */
 	int status; /* of the first that failed, and that nobody asked for */
-	bool begun, settled, stopped, gone;
+	bool begun, settled, stopped, leaves, gone;
+	int signal; /* that it was stopped by */
 };
 
 /* Before anything else of a supervisor. -errno after an error text. */
@@ -113,8 +119,20 @@ void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves);
 /* To all of them, as for SIGUSR1. */
 void supervisor_signal(const struct supervisor *supervisor, int signal);
 
-/* One that rests, or has failed, is started now. */
+/*
+ * A live one is leaving its device, as it was told: when its process has ended none
+ * is started, and on_failed follows.
+ */
+void worker_pause(struct worker *worker);
+/* One that rests, has failed or is quiesced is started now; one that pauses would be. */
 void worker_again(struct worker *worker);
+/*
+ * One that rests, has failed or is quiesced is not started until worker_let_go(), by who deletes its
+ * device meanwhile: gone, and the worker is as well, or it counts as one that has failed.
+ * false: there is, or may be, a process.
+ */
+bool worker_hold(struct worker *worker);
+void worker_let_go(struct worker *worker, bool gone);
 /* A connection to a live worker, at which it answers calls; -errno: there is none. */
 int worker_connect(struct worker *worker);
 

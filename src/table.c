@@ -317,19 +317,25 @@ int table_open(struct table *table, const char *path)
 	return ret;
 }
 
-int table_open_entry(struct table *table, const char *path, const char *name)
+void table_read(const struct table *table, const char *name, struct table_entry *entry)
 {
 	char file[128];
+
+	snprintf(file, sizeof(file), "%s" SUFFIX, name);
+	*entry = (struct table_entry){ 0 };
+	read_entry(table, entry, file);
+}
+
+int table_open_entry(struct table *table, const char *path, const char *name)
+{
 	int ret = open_folder(table, path);
 
 	if (!ret && !(table->entries = calloc(1, sizeof(*table->entries)))) {
 		ublkd_error("no memory for the table of devices");
 		ret = -ENOMEM;
 	}
-	if (!ret && table_has(table, name)) {
-		snprintf(file, sizeof(file), "%s" SUFFIX, name);
-		read_entry(table, &table->entries[table->count++], file);
-	}
+	if (!ret && table_has(table, name))
+		table_read(table, name, &table->entries[table->count++]);
 	if (ret)
 		table_close(table);
 	return ret;

@@ -70,6 +70,8 @@ void table_close(struct table *table);
 /* The process that has the folder; 0: none has. Not for who has it. */
 int table_holder(const char *path);
 struct table_entry *table_find(const struct table *table, const char *name);
+/* The entry as its file says now; options are a reference of the caller's then. */
+void table_read(const struct table *table, const char *name, struct table_entry *entry);
 /* There is a file of it now. */
 bool table_has(const struct table *table, const char *name);
 /* Returns when it is on the disk. There is the old entry or the new one at any time. */

@@ -19,7 +19,7 @@
 struct ctl_config {
 	char *socket, *name;
 	uint64_t timeout;
-	bool shrink, json, force, when_unused, help, version;
+	bool shrink, json, force, when_unused, persist, help, version;
 };
 
 #define FIELD(name) offsetof(struct ctl_config, name)
@@ -40,6 +40,8 @@ static const struct ublkd_option ctl_options[] = {
 	  .help = "del, gc: delete also what is in use" },
 	{ .name = "when-unused", .type = UBLKD_OPT_BOOL, .flag = true,
 	  .offset = FIELD(when_unused), .help = "del: wait until nobody uses it, then delete it" },
+	{ .name = "persist", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(persist),
+	  .help = "add: write a file that describes it, too; del: remove that file, too" },
 	{ .name = "help", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(help),
 	  .help = "explain the program" },
 	{ .name = "version", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(version),
@@ -249,6 +251,8 @@ static int run_add(struct ctl *ctl)
 	parameters = json_pack("{s:s, s:o}", "backend", ctl->args[0], "options", options);
 	if (parameters && ctl->config.name)
 		json_object_set_new(parameters, "name", json_string(ctl->config.name));
+	if (parameters && ctl->config.persist)
+		json_object_set_new(parameters, "persist", json_true());
 	return ask(ctl, "io.ublkd.Add", parameters, print_path);
 }
 
@@ -261,14 +265,23 @@ static void print_users(const json_t *answer)
 	if (json_is_true(json_object_get(answer, "lingers")))
 		ublkd_note("'%s' is deleted, but still open or mounted: its number is free when its "
 			   "last user is gone", text_of(answer, "name"));
+	if (json_is_string(json_object_get(answer, "file")))
+		ublkd_note("'%s' is deleted, but '%s' brings it back at the next start; del --persist "
+			   "removes that, too", text_of(answer, "name"), text_of(answer, "file"));
+}
+
+/* Where it was to be removed. */
+static int file_status(const json_t *answer)
+{
+	return json_is_string(json_object_get(answer, "file")) ? EXIT_RUNTIME : EXIT_DONE;
 }
 
 /*
  * Asks about each device that is named. All are tried; the status is that of the first that
- * failed. more: parameters for all, taken over.
+ * failed. more: parameters for all, taken over; judge: as in ask_for().
  */
 static int ask_each(struct ctl *ctl, const char *method, json_t *more,
-		    void (*print)(const json_t *answer))
+		    void (*print)(const json_t *answer), int (*judge)(const json_t *answer))
 {
 	int status = EXIT_DONE;
 
@@ -277,7 +290,7 @@ static int ask_each(struct ctl *ctl, const char *method, json_t *more,
 		int ret;
 
 		json_object_set_new(parameters, "device", json_string(ctl->args[i]));
-		ret = ask(ctl, method, parameters, print);
+		ret = ask_for(ctl, method, parameters, print, judge);
 		if (!status)
 			status = ret;
 	}
@@ -294,12 +307,15 @@ static int run_del(struct ctl *ctl)
 		json_object_set_new(more, "force", json_true());
 	if (ctl->config.when_unused)
 		json_object_set_new(more, "when_unused", json_true());
-	return ask_each(ctl, "io.ublkd.Delete", more, print_users);
+	if (ctl->config.persist)
+		json_object_set_new(more, "persist", json_true());
+	return ask_each(ctl, "io.ublkd.Delete", more, print_users,
+			ctl->config.persist ? file_status : NULL);
 }
 
 static int run_wait(struct ctl *ctl)
 {
-	return ask_each(ctl, "io.ublkd.Wait", json_object(), print_path);
+	return ask_each(ctl, "io.ublkd.Wait", json_object(), print_path, NULL);
 }
 
 static void print_collected(const json_t *answer)
@@ -330,14 +346,29 @@ static int run_gc(struct ctl *ctl)
 	return ask_for(ctl, "io.ublkd.Collect", force, print_collected, kept_status);
 }
 
+static int run_fail_io(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.FailIo", json_object(), print_users, NULL);
+}
+
 static void print_nothing(const json_t *answer)
 {
 	(void)answer;
 }
 
+static int run_quiesce(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.Quiesce", json_object(), print_nothing, NULL);
+}
+
+static int run_resume(struct ctl *ctl)
+{
+	return ask_each(ctl, "io.ublkd.Resume", json_object(), print_nothing, NULL);
+}
+
 static int run_recover(struct ctl *ctl)
 {
-	return ask_each(ctl, "io.ublkd.Recover", json_object(), print_nothing);
+	return ask_each(ctl, "io.ublkd.Recover", json_object(), print_nothing, NULL);
 }
 
 static void print_size(const json_t *answer)
@@ -457,6 +488,11 @@ static const struct ctl_command {
 	  run_wait },
 	{ "gc", "", "Delete devices that wait for a server and that nothing describes.", 0, 0,
 	  run_gc },
+	{ "fail-io", "DEVICE…", "Fail the I/O that waits for a server, and delete the devices.", 1,
+	  INT32_MAX, run_fail_io },
+	{ "quiesce", "DEVICE…", "Let the I/O of devices wait, and leave their backings alone.", 1,
+	  INT32_MAX, run_quiesce },
+	{ "resume", "DEVICE…", "Go on with devices that were quiesced.", 1, INT32_MAX, run_resume },
 	{ "features", "", "Print what the server's ublk driver offers.", 0, 0, run_features },
 };
 
@@ -498,6 +534,7 @@ static const char *wrong_option(const struct ctl *ctl, const struct ctl_command 
 	return ctl->config.name && command->run != run_add ? "name" :
 	       ctl->config.force && command->run != run_del && command->run != run_gc ? "force" :
 	       ctl->config.when_unused && command->run != run_del ? "when-unused" :
+	       ctl->config.persist && command->run != run_add && command->run != run_del ? "persist" :
 	       ctl->config.shrink && command->run != run_resize	  ? "shrink" :
 								    NULL;
 }

@@ -53,6 +53,7 @@ struct ublkd_option {
 	const char *preset;        /* value when not given; NULL: zero */
 	bool required;
 	bool flag;                 /* may be given without a value, meaning yes */
+	bool once;                 /* makes what stays: not for who opens it again later */
 	const char *arg;           /* what the value is called in help */
 	const char *help;
 };

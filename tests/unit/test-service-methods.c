@@ -124,6 +124,13 @@ static void parameters_are_checked(void **state)
 		  "\"when_unused\":\"yes\"}}", INVALID("when_unused") },
 		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
 		  "\"force\":false}}", ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
+		{ "{\"method\":\"io.ublkd.Delete\",\"parameters\":{\"device\":\"x\","
+		  "\"persist\":true}}",
+		  ERROR("io.ublkd.Failed", "\"status\":2,\"message\":\"persist: expected a server that "
+			"was given one folder of files that describe devices, got one that was given "
+			"none, or several\"") },
+		{ "{\"method\":\"io.ublkd.FailIo\",\"parameters\":{\"device\":\"x\"}}",
+		  ERROR("io.ublkd.NotFound", "\"device\":\"x\"") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{}}", INVALID("backend") },
 		{ "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"name\":\"\"}}",
 		  INVALID("name") },
@@ -213,6 +220,36 @@ static void a_device_is_resized_once_it_is_live(void **state)
 	assert_contains(answer_to(RESIZE(",\"size\":4096,\"shrink\":true")), "a device that is live");
 	host.devices[0]->state = HOSTED_WAITS;
 #undef RESIZE
+}
+
+static void what_goes_on_waiting_is_for_workers(void **state)
+{
+#define CALL(method) "{\"method\":\"io.ublkd." method "\",\"parameters\":{\"device\":\"a\"}}"
+	struct device *device;
+
+	(void)state;
+	answer_to(ADD("\"name\":\"a\","));
+	manager_live(&manager, host.devices[0]);
+	answer_to("{\"method\":\"io.ublkd.List\",\"oneway\":true}");
+	device = &host.devices[0]->device;
+	host.devices[0]->state = HOSTED_LIVE;
+	assert_contains(answer_to(CALL("FailIo")), "\"status\":2,\"message\":\"expected a device that no "
+			"process serves");
+	assert_contains(answer_to(CALL("Quiesce")), "\"status\":2,\"message\":\"expected a server with "
+			"--workers");
+	assert_contains(answer_to(CALL("Resume")), "\"status\":2,\"message\":\"expected a device that was "
+			"quiesced");
+	manager.worker = true;
+	assert_contains(answer_to(CALL("Quiesce")), "\"status\":2,\"message\":\"expected a device that is "
+			"live and whose I/O can wait");
+	device->live = device->entered = true;
+	device->info.flags = UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_FAIL_IO;
+	assert_contains(answer_to(CALL("Quiesce")), "\"status\":2");
+	device->info.flags = UBLK_F_USER_RECOVERY;
+	assert_contains(answer_to(CALL("Quiesce")), "\"status\":4,\"message\":\"expected a device that the "
+			"driver can quiesce");
+	host.devices[0]->state = HOSTED_WAITS;
+#undef CALL
 }
 
 static void what_was_set_is_shown(void **state)
@@ -396,7 +433,7 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			 (int)strcspn(at, "("), at);
 		assert_string_equal(answer_to(line), INVALID("no"));
 	}
-	assert_int_equal(methods, 10);
+	assert_int_equal(methods, 13);
 	assert_contains(answer_to("{\"method\":\"org.varlink.service.GetInterfaceDescription\","
 				  "\"parameters\":{\"interface\":\"io.ublkd\"}}"),
 			"interface io.ublkd\\n");
@@ -414,6 +451,7 @@ int main(void)
 		TEST(parameters_are_checked),
 		TEST(a_device_that_waits_is_listed_and_left_alone),
 		TEST(a_device_is_resized_once_it_is_live),
+		TEST(what_goes_on_waiting_is_for_workers),
 		TEST(what_was_set_is_shown),
 		TEST(a_device_is_waited_for),
 		TEST(a_failure_is_kept_for_who_waits_later),

@@ -39,6 +39,24 @@ static void settings_go_to_the_device_or_a_layer(void **state)
 	spec_free(&spec);
 }
 
+static void what_makes_the_backing_does_not_last(void **state)
+{
+	json_t *given = json_pack("{s:s, s:s, s:s}", "path", "/a", "create", "1M", "depth", "7");
+	struct spec spec;
+
+	(void)state;
+	spec_init(&spec);
+	assert_int_equal(spec_fill(&spec, "fault+file", given), EXIT_DONE);
+	assert_true(json_equal(spec.given, given));
+	json_object_del(given, "create");
+	assert_true(json_equal(spec.lasting, given));
+	assert_true(spec_is_path(&spec, "path"));
+	assert_false(spec_is_path(&spec, "depth"));
+	assert_false(spec_is_path(&spec, "colour"));
+	spec_free(&spec);
+	json_decref(given);
+}
+
 static int check_owner(struct spec *spec, const char *owner)
 {
 	int status;
@@ -117,6 +135,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(settings_go_to_the_device_or_a_layer),
+		cmocka_unit_test(what_makes_the_backing_does_not_last),
 		cmocka_unit_test(an_owner_is_a_name_or_a_number),
 		cmocka_unit_test(layers_are_opened_from_the_lowest_up),
 		cmocka_unit_test(what_cannot_be_opened_leaves_nothing),

@@ -50,6 +50,7 @@ static void the_command_line_is_checked(void **state)
 	REFUSES(EXIT_USAGE, "when-unused: expected none with 'list'", "list", "--when-unused");
 	REFUSES(EXIT_USAGE, "when-unused: expected none with --force", "del", "a", "--force",
 		"--when-unused");
+	REFUSES(EXIT_USAGE, "persist: expected none with 'wait'", "wait", "a", "--persist");
 	REFUSES(EXIT_USAGE, "shrink: expected none with 'del'", "del", "a", "--shrink");
 	REFUSES(EXIT_USAGE, "expected resize DEVICE [SIZE], got 3 argument(s)", "resize", "a", "1M", "2M");
 	REFUSES(EXIT_USAGE, "timeout: expected 1…86400, got '0'", "--timeout=0", "list");
@@ -134,6 +135,17 @@ static void an_answer_decides_the_exit_status(void **state)
 	assert_int_equal(status_for("{\"error\":7}"), EXIT_RUNTIME);
 }
 
+static void a_file_that_is_left_is_named(void **state)
+{
+#define LEFT "{\"parameters\":{\"name\":\"x\",\"holder\":null,\"lingers\":false,\"file\":\"/c/x.conf\"}}"
+	(void)state;
+	assert_int_equal(status_of(LEFT, "del", "x", NULL), EXIT_DONE);
+	assert_string_equal(said, "ublkctl: 'x' is deleted, but '/c/x.conf' brings it back at the next "
+			    "start; del --persist removes that, too\n");
+	assert_int_equal(status_of(LEFT, "del", "--persist", "x"), EXIT_RUNTIME);
+#undef LEFT
+}
+
 static void a_size_is_read_before_the_server_is_asked(void **state)
 {
 	(void)state;
@@ -200,6 +212,7 @@ int main(void)
 		cmocka_unit_test(the_command_line_is_checked),
 		cmocka_unit_test_setup_teardown(an_answer_decides_the_exit_status, scratch_make,
 						scratch_remove),
+		cmocka_unit_test_setup_teardown(a_file_that_is_left_is_named, scratch_make, scratch_remove),
 		cmocka_unit_test_setup_teardown(a_size_is_read_before_the_server_is_asked, scratch_make,
 						scratch_remove),
 		cmocka_unit_test_setup_teardown(what_is_left_decides_too, scratch_make, scratch_remove),

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Files that describe devices for the next start: what is written, and what is refused. */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "exit.h"
+#include "persist.h"
+#include "util/macros.h"
+
+static struct conf conf;
+static const char *said;
+
+static const char *in_folder(const char *name)
+{
+	static char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", scratch_path("conf"), name);
+	return path;
+}
+
+static void put(const char *name, const char *text)
+{
+	FILE *file = fopen(in_folder(name), "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static bool is_there(const char *name)
+{
+	return !access(in_folder(name), F_OK);
+}
+
+static int begin(void **state)
+{
+	if (scratch_make(state) || mkdir(scratch_path("conf"), 0755))
+		return -1;
+	conf = (struct conf){ .may_be_empty = true };
+	return conf_read(&conf, scratch_path("conf"));
+}
+
+static int end(void **state)
+{
+	conf_free(&conf);
+	return scratch_remove(state);
+}
+
+/* Options as key, value …, NULL. */
+static int prepare(const char *name, const char *backend, const char *const *options)
+{
+	json_t *texts = json_object();
+	int status;
+
+	for (; *options; options += 2)
+		json_object_set_new(texts, options[0], json_string(options[1]));
+	capture_begin();
+	status = persist_prepare(&conf, name, backend, texts);
+	said = capture_end();
+	json_decref(texts);
+	return status;
+}
+
+#define PREPARE(name, backend, ...) \
+	prepare(name, backend, (const char *const[]){ __VA_ARGS__, NULL })
+
+#define REFUSES(status, text, ...) \
+	do { \
+		assert_int_equal(PREPARE(__VA_ARGS__), status); \
+		assert_contains(said, text); \
+		assert_false(is_there(".a.conf.new")); \
+	} while (0)
+
+static void a_file_is_read_as_it_was_written(void **state)
+{
+	struct conf next = { 0 };
+
+	(void)state;
+	assert_int_equal(PREPARE("a", "fault+file", "path", "/srv/a b.img", "create", "1M", "depth", "8",
+				 "fault-every", "3"), EXIT_DONE);
+	assert_false(is_there("a.conf"));
+	assert_null(persist_find(&conf, "a"));
+	assert_int_equal(persist_commit(&conf, "a"), EXIT_DONE);
+	assert_false(is_there(".a.conf.new"));
+	assert_int_equal(conf_read(&next, scratch_path("conf")), EXIT_DONE);
+	assert_int_equal(next.count, 1);
+	assert_string_equal(next.devices[0]->name, "a");
+	assert_int_equal(next.devices[0]->spec.device.depth, 8);
+	/* It is made already. */
+	assert_null(json_object_get(next.devices[0]->spec.given, "create"));
+	assert_string_equal(json_string_value(json_object_get(next.devices[0]->spec.given, "path")),
+			    "/srv/a b.img");
+	conf_free(&next);
+}
+
+static void what_the_next_start_would_not_take_is_refused(void **state)
+{
+	char line[400] = "/";
+
+	(void)state;
+	memset(line + 1, 'x', sizeof(line) - 2);
+	REFUSES(EXIT_USAGE, "a: depth: expected 1…4096, got '0'", "a", "null", "size", "1M", "depth", "0");
+	REFUSES(EXIT_USAGE, "a: on-crash: expected none without --state", "a", "null", "size", "1M",
+		"on-crash", "reissue");
+	REFUSES(EXIT_USAGE, "a: path: expected a path from the root with --persist, got 'a.img'", "a",
+		"file", "path", "a.img");
+	REFUSES(EXIT_USAGE, "a: expected settings that a file can hold", "a", "file", "path", "/a ;b");
+	REFUSES(EXIT_USAGE, "a: expected settings that a file can hold", "a", "file", "path", "/a ");
+	REFUSES(EXIT_USAGE, "a: expected settings that a file can hold", "a", "file", "path",
+		"/a\ndepth = 4");
+	REFUSES(EXIT_USAGE, "a: expected settings that a file can hold", "a", "file", "path", line);
+	REFUSES(EXIT_USAGE, "name: expected one that does not begin with '.'", ".a", "null", "size", "1M");
+	put("broken.conf", "nonsense\n");
+	REFUSES(EXIT_USAGE, "a: expected files that describe devices with --persist", "a", "null", "size",
+		"1M");
+}
+
+static void no_other_device_loses_its_file(void **state)
+{
+	(void)state;
+	put("a.conf", "[device]\nname = other\nbackend = null\nsize = 1M\nid = 7\n");
+	REFUSES(EXIT_TAKEN, "a: name: expected one that no file has with --persist, got 'a': there is '",
+		"a", "null", "size", "1M");
+	REFUSES(EXIT_TAKEN, "other: name: expected one that no file has with --persist, got 'other', "
+		"which '", "other", "null", "size", "1M");
+	REFUSES(EXIT_TAKEN, "b: id: expected one that no file has", "b", "null", "size", "1M", "id", "7");
+	assert_int_equal(persist_remove(&conf, "a"), EXIT_DONE);
+	assert_true(is_there("a.conf"));
+	/* Somebody writes one in between. */
+	assert_int_equal(PREPARE("b", "null", "size", "1M"), EXIT_DONE);
+	put("b.conf", "[device]\nname = third\nbackend = null\nsize = 2M\n");
+	capture_begin();
+	assert_int_equal(persist_commit(&conf, "b"), EXIT_TAKEN);
+	assert_contains(capture_end(), "File exists");
+	assert_false(is_there(".b.conf.new"));
+	assert_null(persist_find(&conf, "b"));
+}
+
+static void a_file_is_found_and_removed_by_the_name_in_it(void **state)
+{
+	_cleanup_free_ char *found = NULL;
+
+	(void)state;
+	put("b.conf", "[device]\nname = a\nbackend = null\nsize = 1M\n");
+	conf_free(&conf);
+	assert_int_equal(conf_read(&conf, scratch_path("conf")), EXIT_DONE);
+	found = persist_find(&conf, "a");
+	assert_string_equal(found, in_folder("b.conf"));
+	assert_null(persist_find(&conf, "b"));
+	assert_null(persist_find(&conf, "../conf/b"));
+	assert_int_equal(persist_remove(&conf, "a"), EXIT_DONE);
+	assert_false(is_there("b.conf"));
+	assert_int_equal(persist_remove(&conf, "a"), EXIT_DONE);
+}
+
+static void there_has_to_be_one_folder(void **state)
+{
+	(void)state;
+	assert_string_equal(persist_folder(&conf), scratch_path("conf"));
+	assert_null(persist_folder(NULL));
+	put("a.conf", "[device]\nbackend = null\nsize = 1M\n");
+	assert_int_equal(conf_read(&conf, in_folder("a.conf")), EXIT_DONE);
+	assert_non_null(persist_folder(&conf));
+	assert_int_equal(mkdir(scratch_path("more"), 0755), 0);
+	assert_int_equal(conf_read(&conf, scratch_path("more")), EXIT_DONE);
+	assert_null(persist_folder(&conf));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_file_is_read_as_it_was_written),
+		TEST(what_the_next_start_would_not_take_is_refused),
+		TEST(no_other_device_loses_its_file),
+		TEST(a_file_is_found_and_removed_by_the_name_in_it),
+		TEST(there_has_to_be_one_folder),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
