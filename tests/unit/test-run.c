@@ -151,6 +151,7 @@ static void every_value_lies_within_its_configuration(void **state)
 {
 	static const size_t sizes[] = {
 		[UBLKD_OPT_BOOL] = sizeof(bool),     [UBLKD_OPT_UINT] = sizeof(uint64_t),
+		[UBLKD_OPT_INT] = sizeof(int64_t),
 		[UBLKD_OPT_SIZE] = sizeof(uint64_t), [UBLKD_OPT_STRING] = sizeof(char *),
 		[UBLKD_OPT_PATH] = sizeof(char *),
 		[UBLKD_OPT_ENUM] = sizeof(int),      [UBLKD_OPT_MODE] = sizeof(uint32_t),
