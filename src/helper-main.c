@@ -15,6 +15,7 @@
 
 #include "ctrl.h"
 #include "exit.h"
+#include "guard.h"
 #include "log.h"
 #include "util/macros.h"
 #include "util/parse.h"
@@ -201,6 +202,9 @@ static int shrink(const char *node, const char *id, const char *sectors)
 
 int helper_main(int argc, char **argv)
 {
+	/* What a control command frees, or lets go on, memory may wait for; the rest uses devices. */
+	if (argc > 2 && strcmp(argv[2], HELPER_CONTROL))
+		guard_give_back();
 	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
 		return control(argv + 3);
 	if (argc == 6 && !strcmp(argv[2], HELPER_SHRINK))

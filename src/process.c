@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "exit.h"
+#include "guard.h"
 #include "log.h"
 #include "util/loop.h"
 #include "util/macros.h"
@@ -37,6 +38,7 @@ int process_begin(struct process *process)
 	}
 	if (process->config->log == LOG_TO_SYSLOG)
 		log_to_syslog();
+	guard_from_reclaim();
 	return -1;
 }
 

@@ -10,15 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "log.h"
 #include "util/macros.h"
 #include "wait.h"
-
-#ifndef PR_SET_IO_FLUSHER
-#define PR_SET_IO_FLUSHER 57
-#endif
 
 /*
  * Since 6.13 each slot of the ring's table holds its file by itself. Before,
@@ -605,9 +600,6 @@ static void *reactor_main(void *arg)
 	struct reactor *reactor = arg;
 
 	pthread_setname_np(pthread_self(), reactor->name);
-	/* Memory reclaim on this thread must not wait for the device it serves. */
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
-		reactor->io_flusher_error = errno;
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "guard.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "exit.h"
+#include "log.h"
+#include "util/macros.h"
+#include "util/self.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+void guard_from_reclaim(void)
+{
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		log_debug("IO_FLUSHER is not set: %s", strerror(errno));
+}
+
+/* ---- other programs -------------------------------------------------------------------- */
+
+void guard_give_back(void)
+{
+	/* It was inherited; where it may not be changed, it was not set either. */
+	prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+}
+
+int guard_command_start(char *const *command, pid_t *pid)
+{
+	_cleanup_free_ char **argv = NULL;
+	posix_spawnattr_t attr;
+	sigset_t all;
+	size_t count = 0;
+	int ret;
+
+	while (command[count])
+		count++;
+	argv = calloc(2 + count + 1, sizeof(*argv));
+	if (!argv)
+		return -ENOMEM;
+	argv[0] = (char *)(uintptr_t)"ublkd";
+	argv[1] = (char *)(uintptr_t)"--command";
+	memcpy(argv + 2, command, count * sizeof(*argv));
+	sigfillset(&all);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	ret = self_spawn_as(pid, argv, NULL, &attr);
+	posix_spawnattr_destroy(&attr);
+	return ret;
+}
+
+int guard_command_main(int argc, char **argv)
+{
+	int error;
+
+	if (argc < 3)
+		return EXIT_USAGE;
+	guard_give_back();
+	execvp(argv[2], argv + 2);
+	error = errno;
+	ublkd_error("cannot run '%s': %s", argv[2], strerror(error));
+	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+}

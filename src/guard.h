@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a process that serves devices does so that it need not wait for its own
+ * devices, such as when memory comes free only by I/O that it serves. Main thread,
+ * before there are others, which inherit it. What the kernel does not allow is
+ * done without.
+ */
+#ifndef GUARD_H
+#define GUARD_H
+
+#include <sys/types.h>
+
+/* Memory is not reclaimed by I/O while one of our threads waits for it. */
+void guard_from_reclaim(void);
+
+/* For a process of ours that uses devices like any program: it has none of this. */
+void guard_give_back(void);
+
+/*
+ * Starts a program of the user's, whose signals and guards are as if its caller had
+ * started it, by "ublkd --command COMMAND…". What is wrong with it is said by that
+ * process, which ends as shells do. 0 or -errno.
+ */
+int guard_command_start(char *const *command, pid_t *pid);
+int guard_command_main(int argc, char **argv);
+
+#endif
