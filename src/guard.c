@@ -3,7 +3,9 @@
 #include "guard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 
@@ -22,12 +24,56 @@ void guard_from_reclaim(void)
 		log_debug("IO_FLUSHER is not set: %s", strerror(errno));
 }
 
+/* ---- the OOM killer ---------------------------------------------------------------------- */
+
+#define OOM_SCORE "/proc/self/oom_score_adj"
+#define OOM_SCORE_BEFORE "UBLKD_OOM_SCORE_BEFORE"
+
+static int write_score(const char *score)
+{
+	_cleanup_fd_ int fd = open(OOM_SCORE, O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, score, strlen(score)) < 0 ? -errno : 0;
+}
+
+static int note_score(void)
+{
+	_cleanup_fd_ int fd = open(OOM_SCORE, O_RDONLY | O_CLOEXEC);
+	char before[16] = "";
+
+	if (fd < 0 || read(fd, before, sizeof(before) - 1) < 0)
+		return -errno;
+	before[strcspn(before, "\n")] = 0;
+	return setenv(OOM_SCORE_BEFORE, before, 1) ? -errno : 0;
+}
+
+void guard_from_oom_killer(int score)
+{
+	char text[16];
+	int ret;
+
+	if (getenv(OOM_SCORE_BEFORE))
+		return;
+	snprintf(text, sizeof(text), "%d", score);
+	ret = note_score();
+	if (!ret)
+		ret = write_score(text);
+	if (ret)
+		ublkd_note("when memory is short, the kernel may kill this server: its OOM score is "
+			   "not set to %d: %s", score, strerror(-ret));
+}
+
 /* ---- other programs -------------------------------------------------------------------- */
 
 void guard_give_back(void)
 {
+	const char *score = getenv(OOM_SCORE_BEFORE);
+
 	/* It was inherited; where it may not be changed, it was not set either. */
 	prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+	if (score)
+		write_score(score);
+	unsetenv(OOM_SCORE_BEFORE);
 }
 
 int guard_command_start(char *const *command, pid_t *pid)

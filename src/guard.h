@@ -12,6 +12,11 @@
 
 /* Memory is not reclaimed by I/O while one of our threads waits for it. */
 void guard_from_reclaim(void);
+/*
+ * score: for oom_score_adj. The one before is noted in the environment, for the
+ * processes that are to have it back; a worker has its supervisor's.
+ */
+void guard_from_oom_killer(int score);
 
 /* For a process of ours that uses devices like any program: it has none of this. */
 void guard_give_back(void);

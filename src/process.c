@@ -39,6 +39,7 @@ int process_begin(struct process *process)
 	if (process->config->log == LOG_TO_SYSLOG)
 		log_to_syslog();
 	guard_from_reclaim();
+	guard_from_oom_killer((int)process->config->oom_score);
 	return -1;
 }
 

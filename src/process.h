@@ -26,6 +26,7 @@ struct process_config {
 	bool background, stats, verbose, help;
 	char *pid_file;
 	int log; /* enum log_destination */
+	int64_t oom_score;
 };
 
 extern const char *const process_log_names[];
@@ -48,7 +49,10 @@ extern const char *const process_log_names[];
 	  .offset = PROCESS_FIELD(holder, part, verbose), .help = "log every step" }, \
 	{ .name = "log", .type = UBLKD_OPT_ENUM, .values = process_log_names, \
 	  .offset = PROCESS_FIELD(holder, part, log), .preset = "stderr", .arg = "WHERE", \
-	  .help = "where messages go" }
+	  .help = "where messages go" }, \
+	{ .name = "oom-score", .type = UBLKD_OPT_INT, .offset = PROCESS_FIELD(holder, part, oom_score), \
+	  .min = (uint64_t)-1000, .max = 1000, .preset = "-1000", .arg = "N", \
+	  .help = "how soon the kernel kills it when memory is short; -1000: never" }
 
 /* Leave the devices to who sends it, see on_leave. */
 #define SIGNAL_LEAVE SIGUSR2
