@@ -4,10 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "exit.h"
 #include "log.h"
@@ -61,6 +65,32 @@ void guard_from_oom_killer(int score)
 	if (ret)
 		ublkd_note("when memory is short, the kernel may kill this server: its OOM score is "
 			   "not set to %d: %s", score, strerror(-ret));
+}
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+/*
+ * With a limit, what is mapped beyond it could not be mapped at all, whether it is
+ * used or not: stacks and heaps take much more room than memory.
+ */
+static bool may_lock_all(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+	struct rlimit limit;
+
+	return (!syscall(SYS_capget, &header, data) &&
+		data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) ||
+	       (!getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur == RLIM_INFINITY);
+}
+
+void guard_memory(void)
+{
+	if (!may_lock_all())
+		log_debug("memory is not locked: expected CAP_IPC_LOCK, or no limit of "
+			  "RLIMIT_MEMLOCK");
+	else if (mlockall(MCL_CURRENT) || mlockall(MCL_FUTURE | MCL_ONFAULT))
+		log_debug("memory is not locked: %s", strerror(errno));
 }
 
 /* ---- other programs -------------------------------------------------------------------- */

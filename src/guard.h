@@ -18,6 +18,12 @@ void guard_from_reclaim(void);
  */
 void guard_from_oom_killer(int score);
 
+/*
+ * What is mapped now stays in memory, and what is mapped later does once it was used. A
+ * backend whose data is to be swapped maps it, and munlock()s it.
+ */
+void guard_memory(void);
+
 /* For a process of ours that uses devices like any program: it has none of this. */
 void guard_give_back(void);
 

@@ -40,6 +40,7 @@ int process_begin(struct process *process)
 		log_to_syslog();
 	guard_from_reclaim();
 	guard_from_oom_killer((int)process->config->oom_score);
+	guard_memory();
 	return -1;
 }
 

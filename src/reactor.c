@@ -15,6 +15,11 @@
 #include "util/macros.h"
 #include "wait.h"
 
+/* Linux 5.14. */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
 /*
  * Since 6.13 each slot of the ring's table holds its file by itself. Before,
  * a file that was taken out was held until all requests that began earlier had
@@ -601,8 +606,9 @@ static void *reactor_main(void *arg)
 
 	pthread_setname_np(pthread_self(), reactor->name);
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* MAP_POPULATE does nothing in a process whose memory is locked once it is used. */
+	madvise((void *)(uintptr_t)reactor->zeros, REACTOR_ZEROS, MADV_POPULATE_READ);
 	reactor->zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	if (!reactor->loop || reactor->zeros == MAP_FAILED || reactor->zero_fd < 0) {
 		reactor_fail(reactor, -errno, "cannot make the event loop or open '/dev/zero'");
