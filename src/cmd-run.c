@@ -11,7 +11,6 @@
 #include "command.h"
 #include "device.h"
 #include "exit.h"
-#include "guard.h"
 #include "log.h"
 #include "process.h"
 #include "spec.h"
@@ -127,7 +126,7 @@ static void start_child(struct run *run)
 	setenv("UBLKD_DEVICE", run->device.node.path, 1);
 	setenv("UBLKD_DEVICE_ID", id, 1);
 	process_limit_files(&run->process, true);
-	ret = guard_command_start(run->child_argv, &pid);
+	ret = guard_command_start(&run->process.guard, run->child_argv, &pid);
 	process_limit_files(&run->process, false);
 	if (ret) {
 		ublkd_error("cannot start a process for '%s': %s", run->child_argv[0],

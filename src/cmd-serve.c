@@ -555,6 +555,7 @@ static int serve_main(int argc, char **argv)
 		if (!status && (serve.config.preflight || serve.config.takeover))
 			status = preflight(&serve.conf, serve.config.state);
 		if (!status && !serve.config.check && !serve.config.preflight) {
+			serve.process.serves_elsewhere = serve.config.workers;
 			status = process_begin(&serve.process);
 			if (status < 0)
 				status = serve_all(&serve);

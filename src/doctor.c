@@ -520,7 +520,7 @@ static void check_memlock(struct doctor *doctor)
 	format_size(limit, doctor->memlock.rlim_cur);
 	if (doctor->memlock.rlim_cur >= bytes) {
 		found(doctor, DOCTOR_OK, "%s may be locked; a queue with the presets locks %s in "
-		      "copy mode", limit, needed);
+		      "copy mode, and what else a server has is not locked", limit, needed);
 		return;
 	}
 	found(doctor, DOCTOR_WARNING, "%s of memory may be locked (RLIMIT_MEMLOCK), and there is "

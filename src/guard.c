@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -93,6 +95,75 @@ void guard_memory(void)
 		log_debug("memory is not locked: %s", strerror(errno));
 }
 
+/* ---- mounts -------------------------------------------------------------------------------- */
+
+/* Where paths begin, whichever namespace their mounts are of. */
+struct folders {
+	int root, current;
+};
+
+static int open_folders(struct folders *folders)
+{
+	folders->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	folders->current = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return folders->root < 0 || folders->current < 0 ? -errno : 0;
+}
+
+static void close_folders(struct folders *folders)
+{
+	cleanup_fd(&folders->root);
+	cleanup_fd(&folders->current);
+}
+
+static int return_to(const struct folders *folders)
+{
+	return fchdir(folders->root) || chroot(".") || fchdir(folders->current) ? -errno : 0;
+}
+
+static int go_home(int home, const struct folders *folders)
+{
+	return setns(home, CLONE_NEWNS) ? -errno : return_to(folders);
+}
+
+/*
+ * What we get is a copy of all mounts. Kept, each would hold a file system that is
+ * unmounted elsewhere; so none of it stays but an empty one to be the namespace's root.
+ */
+static int drop_mounts(void)
+{
+	return mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) ||
+	       mount("none", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) ||
+	       chdir("/proc") || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ?
+		       -errno : 0;
+}
+
+int guard_from_mounts(struct guard *guard)
+{
+	struct folders folders = { -1, -1 };
+	int ret = open_folders(&folders);
+
+	guard->home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	/* That is what it takes to come back, so it is tried before. */
+	if (ret || guard->home < 0 || chroot("/") || unshare(CLONE_NEWNS)) {
+		log_debug("no mount namespace of our own: %s", strerror(errno));
+		cleanup_fd(&guard->home);
+		guard->home = -1;
+		close_folders(&folders);
+		return 0;
+	}
+	ret = drop_mounts();
+	if (!ret) {
+		ret = return_to(&folders);
+	} else {
+		log_debug("no mount namespace of our own: %s", strerror(-ret));
+		ret = go_home(guard->home, &folders);
+	}
+	if (ret)
+		ublkd_error("cannot come back to the root folder: %s", strerror(-ret));
+	close_folders(&folders);
+	return ret;
+}
+
 /* ---- other programs -------------------------------------------------------------------- */
 
 void guard_give_back(void)
@@ -106,40 +177,65 @@ void guard_give_back(void)
 	unsetenv(OOM_SCORE_BEFORE);
 }
 
-int guard_command_start(char *const *command, pid_t *pid)
+int guard_command_start(const struct guard *guard, char *const *command, pid_t *pid)
 {
 	_cleanup_free_ char **argv = NULL;
+	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t all;
+	char home[16];
 	size_t count = 0;
 	int ret;
 
 	while (command[count])
 		count++;
-	argv = calloc(2 + count + 1, sizeof(*argv));
+	argv = calloc(3 + count + 1, sizeof(*argv));
 	if (!argv)
 		return -ENOMEM;
 	argv[0] = (char *)(uintptr_t)"ublkd";
 	argv[1] = (char *)(uintptr_t)"--command";
-	memcpy(argv + 2, command, count * sizeof(*argv));
+	argv[2] = home;
+	memcpy(argv + 3, command, count * sizeof(*argv));
+	snprintf(home, sizeof(home), "%d", guard->home);
+	posix_spawn_file_actions_init(&actions);
+	/* It stays open. */
+	if (guard->home >= 0)
+		posix_spawn_file_actions_adddup2(&actions, guard->home, guard->home);
 	sigfillset(&all);
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigdefault(&attr, &all);
-	ret = self_spawn_as(pid, argv, NULL, &attr);
+	ret = self_spawn_as(pid, argv, &actions, &attr);
 	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return ret;
+}
+
+/* The folders' descriptors go with the program. */
+static int leave_for_home(int home)
+{
+	struct folders folders = { -1, -1 };
+	int ret = open_folders(&folders);
+
+	if (!ret)
+		ret = go_home(home, &folders);
+	close(home);
 	return ret;
 }
 
 int guard_command_main(int argc, char **argv)
 {
-	int error;
+	int home, error;
 
-	if (argc < 3)
+	if (argc < 4)
 		return EXIT_USAGE;
+	home = atoi(argv[2]);
+	error = home < 0 ? 0 : -leave_for_home(home);
 	guard_give_back();
-	execvp(argv[2], argv + 2);
-	error = errno;
-	ublkd_error("cannot run '%s': %s", argv[2], strerror(error));
+	if (!error) {
+		execvp(argv[3], argv + 3);
+		error = errno;
+	}
+	ublkd_error("cannot run '%s': %s", argv[3], strerror(error));
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "exit.h"
-#include "guard.h"
 #include "log.h"
 #include "util/loop.h"
 #include "util/macros.h"
@@ -41,7 +40,8 @@ int process_begin(struct process *process)
 	guard_from_reclaim();
 	guard_from_oom_killer((int)process->config->oom_score);
 	guard_memory();
-	return -1;
+	process->guard.home = -1;
+	return !process->serves_elsewhere && guard_from_mounts(&process->guard) ? EXIT_KERNEL : -1;
 }
 
 static rlim_t set_file_limit(rlim_t files)

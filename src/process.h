@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 
 #include "background.h"
+#include "guard.h"
 #include "option.h"
 
 /*
@@ -64,8 +65,10 @@ struct process {
 	void (*on_stop)(struct process *process, int signal);
 	void (*on_stats)(struct process *process);
 	void (*on_leave)(struct process *process); /* another server wants our devices; NULL: no */
+	bool serves_elsewhere; /* by other processes, and has no device itself */
 	bool leaves; /* rather than that it stops: what is not done is another server's */
 
+	struct guard guard;
 	unsigned stops;
 	struct background background;
 	ev_signal signals[5];
