@@ -114,6 +114,8 @@ static int map_memory(struct mem *m, uint64_t bytes)
 	map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
+	/* The server's memory is locked, but a disk in memory may be swapped, like tmpfs. */
+	munlock(map, bytes);
 	m->old_map = m->map;
 	m->old_mapped = m->mapped;
 	m->mapped = bytes;

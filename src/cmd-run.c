@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -16,8 +15,6 @@
 #include "process.h"
 #include "spec.h"
 #include "util/macros.h"
-
-extern char **environ;
 
 struct run_config {
 	struct process_config process;
@@ -119,36 +116,22 @@ static void child_ended(struct ev_loop *loop, ev_child *watcher, int events)
 	device_stop(&run->device, false);
 }
 
-static int spawn(char **argv, pid_t *pid)
-{
-	posix_spawnattr_t attr;
-	sigset_t all;
-	int ret;
-
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	ret = posix_spawnp(pid, argv[0], NULL, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	return ret;
-}
-
 static void start_child(struct run *run)
 {
 	char id[16];
 	pid_t pid;
-	int error;
+	int ret;
 
 	snprintf(id, sizeof(id), "%u", run->device.id);
 	setenv("UBLKD_DEVICE", run->device.node.path, 1);
 	setenv("UBLKD_DEVICE_ID", id, 1);
 	process_limit_files(&run->process, true);
-	error = spawn(run->child_argv, &pid);
+	ret = guard_command_start(&run->process.guard, run->child_argv, &pid);
 	process_limit_files(&run->process, false);
-	if (error) {
-		ublkd_error("cannot run '%s': %s", run->child_argv[0], strerror(error));
-		run->child_status = error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+	if (ret) {
+		ublkd_error("cannot start a process for '%s': %s", run->child_argv[0],
+			    strerror(-ret));
+		run->child_status = EXIT_NOT_EXECUTABLE;
 		device_stop(&run->device, false);
 		return;
 	}

@@ -110,6 +110,7 @@ static int serve_main(int argc, char **argv)
 			status = preflight(&serve.conf, serve.config.state);
 		if (!status && !serve.config.check && !serve.config.preflight) {
 			serve.mode = serve.config.workers ? &serve_supervisor : &serve_alone;
+			serve.process.serves_elsewhere = serve.config.workers;
 			status = process_begin(&serve.process);
 			if (status < 0)
 				status = serve_all(&serve);

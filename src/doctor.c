@@ -520,7 +520,7 @@ static void check_memlock(struct doctor *doctor)
 	format_size(limit, doctor->memlock.rlim_cur);
 	if (doctor->memlock.rlim_cur >= bytes) {
 		found(doctor, DOCTOR_OK, "%s may be locked; a queue with the presets locks %s in "
-		      "copy mode", limit, needed);
+		      "copy mode, and what else a server has is not locked", limit, needed);
 		return;
 	}
 	found(doctor, DOCTOR_WARNING, "%s of memory may be locked (RLIMIT_MEMLOCK), and there is "
@@ -578,8 +578,9 @@ static void check_privileges(struct doctor *doctor)
 		remedy(doctor, "run ublkd as root, outside of user namespaces: sudo ublkd …");
 	}
 	if (!resource) {
-		found(doctor, DOCTOR_WARNING, "no CAP_SYS_RESOURCE, so no IO_FLUSHER: when memory "
-		      "is short, the server may wait for its own device");
+		found(doctor, DOCTOR_WARNING, "no CAP_SYS_RESOURCE, so no IO_FLUSHER and no OOM "
+		      "score below the present one: when memory is short, the server may wait for "
+		      "its own device, or be killed");
 		expected(doctor, "CAP_SYS_RESOURCE (prctl(2), PR_SET_IO_FLUSHER)");
 		remedy(doctor, "run ublkd as root; in a unit: "
 		       "CapabilityBoundingSet= with CAP_SYS_RESOURCE");

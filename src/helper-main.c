@@ -18,6 +18,7 @@
 
 #include "ctrl.h"
 #include "exit.h"
+#include "guard.h"
 #include "log.h"
 #include "util/macros.h"
 #include "util/parse.h"
@@ -216,6 +217,9 @@ int helper_main(int argc, char **argv)
 		argc -= 2;
 		argv += 2;
 	}
+	/* What a control command frees, or lets go on, memory may wait for; the rest uses devices. */
+	if (argc > 2 && strcmp(argv[2], HELPER_CONTROL))
+		guard_give_back();
 	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
 		return control(argv + 3);
 	if (argc == 6 && !strcmp(argv[2], HELPER_SHRINK))

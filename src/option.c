@@ -38,6 +38,10 @@ static void describe(const struct ublkd_option *option, char *text, size_t size)
 		else
 			snprintf(text, size, "a number of at least %" PRIu64, option->min);
 		break;
+	case UBLKD_OPT_INT:
+		snprintf(text, size, "%" PRId64 "…%" PRId64, (int64_t)option->min,
+			 (int64_t)option->max);
+		break;
 	case UBLKD_OPT_SIZE:
 		format_size(from, option->min);
 		format_size(to, option->max);
@@ -79,6 +83,18 @@ static bool in_range(const struct ublkd_option *option, uint64_t value)
 {
 	return value >= option->min && (!option->max || value <= option->max) &&
 	       (!option->step || value % option->step == 0);
+}
+
+static int parse_signed(const struct ublkd_option *option, const char *text, int64_t *out)
+{
+	int64_t value;
+	int ret = parse_int(text, &value);
+
+	if (!ret && (value < (int64_t)option->min || value > (int64_t)option->max))
+		ret = -ERANGE;
+	if (!ret)
+		*out = value;
+	return ret;
 }
 
 static int parse_enum(const struct ublkd_option *option, const char *text, int *out)
@@ -123,6 +139,8 @@ static int parse_value(const struct ublkd_option *option, const char *text, void
 		if (!ret)
 			*(uint64_t *)out = number;
 		return ret;
+	case UBLKD_OPT_INT:
+		return parse_signed(option, text, out);
 	case UBLKD_OPT_STRING:
 	case UBLKD_OPT_PATH:
 		return parse_string(text, out);
@@ -245,7 +263,8 @@ bool options_given(const struct options *options, const char *name)
 const char *option_type_name(const struct ublkd_option *option)
 {
 	static const char *const names[] = {
-		[UBLKD_OPT_BOOL] = "bool", [UBLKD_OPT_UINT] = "uint", [UBLKD_OPT_SIZE] = "size",
+		[UBLKD_OPT_BOOL] = "bool", [UBLKD_OPT_UINT] = "uint", [UBLKD_OPT_INT] = "int",
+		[UBLKD_OPT_SIZE] = "size",
 		[UBLKD_OPT_STRING] = "string", [UBLKD_OPT_PATH] = "path", [UBLKD_OPT_ENUM] = "enum",
 		[UBLKD_OPT_MODE] = "mode", [UBLKD_OPT_CPUS] = "cpus",
 	};
@@ -267,6 +286,9 @@ char *options_text(const struct options *options, const struct ublkd_option *opt
 		break;
 	case UBLKD_OPT_UINT:
 		length = asprintf(&text, "%" PRIu64, *(const uint64_t *)value);
+		break;
+	case UBLKD_OPT_INT:
+		length = asprintf(&text, "%" PRId64, *(const int64_t *)value);
 		break;
 	case UBLKD_OPT_SIZE:
 		text = strdup(format_size(size, *(const uint64_t *)value));

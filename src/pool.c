@@ -44,9 +44,6 @@ static struct pool_reactor *of(struct reactor *reactor)
 
 static void started(struct reactor *reactor)
 {
-	if (reactor->io_flusher_error)
-		log_debug("%s: IO_FLUSHER is not set: %s", reactor->name,
-			  strerror(reactor->io_flusher_error));
 	if (reactor->loop_not_polled)
 		log_debug("%s: libev's descriptor cannot be polled here: orders may be some "
 			  "milliseconds late", reactor->name);

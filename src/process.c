@@ -37,7 +37,11 @@ int process_begin(struct process *process)
 	}
 	if (process->config->log == LOG_TO_SYSLOG)
 		log_to_syslog();
-	return -1;
+	guard_from_reclaim();
+	guard_from_oom_killer((int)process->config->oom_score);
+	guard_memory();
+	process->guard.home = -1;
+	return !process->serves_elsewhere && guard_from_mounts(&process->guard) ? EXIT_KERNEL : -1;
 }
 
 static rlim_t set_file_limit(rlim_t files)

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 
 #include "background.h"
+#include "guard.h"
 #include "option.h"
 
 /*
@@ -26,6 +27,7 @@ struct process_config {
 	bool background, stats, verbose, help;
 	char *pid_file;
 	int log; /* enum log_destination */
+	int64_t oom_score;
 };
 
 extern const char *const process_log_names[];
@@ -48,7 +50,10 @@ extern const char *const process_log_names[];
 	  .offset = PROCESS_FIELD(holder, part, verbose), .help = "log every step" }, \
 	{ .name = "log", .type = UBLKD_OPT_ENUM, .values = process_log_names, \
 	  .offset = PROCESS_FIELD(holder, part, log), .preset = "stderr", .arg = "WHERE", \
-	  .help = "where messages go" }
+	  .help = "where messages go" }, \
+	{ .name = "oom-score", .type = UBLKD_OPT_INT, .offset = PROCESS_FIELD(holder, part, oom_score), \
+	  .min = (uint64_t)-1000, .max = 1000, .preset = "-1000", .arg = "N", \
+	  .help = "how soon the kernel kills it when memory is short; -1000: never" }
 
 /* Leave the devices to who sends it, see on_leave. */
 #define SIGNAL_LEAVE SIGUSR2
@@ -60,8 +65,10 @@ struct process {
 	void (*on_stop)(struct process *process, int signal);
 	void (*on_stats)(struct process *process);
 	void (*on_leave)(struct process *process); /* another server wants our devices; NULL: no */
+	bool serves_elsewhere; /* by other processes, and has no device itself */
 	bool leaves; /* rather than that it stops: what is not done is another server's */
 
+	struct guard guard;
 	unsigned stops;
 	struct background background;
 	ev_signal signals[5];

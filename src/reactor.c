@@ -10,14 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "log.h"
 #include "util/macros.h"
 #include "wait.h"
 
-#ifndef PR_SET_IO_FLUSHER
-#define PR_SET_IO_FLUSHER 57
+/* Linux 5.14. */
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
 #endif
 
 /*
@@ -605,12 +605,10 @@ static void *reactor_main(void *arg)
 	struct reactor *reactor = arg;
 
 	pthread_setname_np(pthread_self(), reactor->name);
-	/* Memory reclaim on this thread must not wait for the device it serves. */
-	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
-		reactor->io_flusher_error = errno;
 	reactor->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	reactor->zeros = mmap(NULL, REACTOR_ZEROS, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* MAP_POPULATE does nothing in a process whose memory is locked once it is used. */
+	madvise((void *)(uintptr_t)reactor->zeros, REACTOR_ZEROS, MADV_POPULATE_READ);
 	reactor->zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	if (!reactor->loop || reactor->zeros == MAP_FAILED || reactor->zero_fd < 0) {
 		reactor_fail(reactor, -errno, "cannot make the event loop or open '/dev/zero'");

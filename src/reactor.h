@@ -84,7 +84,6 @@ struct reactor {
 	/* Written before started or ended is posted, read when it is delivered. */
 	int error;              /* -errno, 0: none */
 	char error_text[160];
-	int io_flusher_error;   /* errno of PR_SET_IO_FLUSHER, 0: set */
 	bool loop_not_polled;   /* libev's descriptor cannot be had */
 
 	/* Orders to the reactor and reports from it. */

@@ -8,6 +8,7 @@
 #include "build.h"
 #include "command.h"
 #include "exit.h"
+#include "guard.h"
 #include "helper.h"
 #include "log.h"
 #include "serve.h"
@@ -37,6 +38,8 @@ int main(int argc, char **argv)
 		return helper_main(argc, argv);
 	if (!strcmp(argv[1], "--worker"))
 		return worker_main(argc, argv);
+	if (!strcmp(argv[1], "--command"))
+		return guard_command_main(argc, argv);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		program_print_help();
 		return EXIT_DONE;

@@ -55,15 +55,16 @@ static bool is_number_of(const char *root, const char *number, const char *name)
 	return at && is_of(strtok(at + strlen("/block/"), "/"), name);
 }
 
-/* Lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". */
-static bool is_mounted(const char *root, const char *name, char place[1024])
+/* In a process's namespace: lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". */
+static bool is_mounted_for(const char *process, const char *root, const char *name,
+			   char place[1024])
 {
 	_cleanup_file_ FILE *file = NULL;
 	_cleanup_free_ char *line = NULL;
 	char path[1024];
 	size_t size = 0;
 
-	snprintf(path, sizeof(path), "%s/proc/self/mountinfo", root);
+	snprintf(path, sizeof(path), "%s/proc/%s/mountinfo", root, process);
 	file = fopen(path, "re");
 	while (file && getline(&line, &size, file) > 0) {
 		const char *dash = strstr(line, " - ");
@@ -79,6 +80,17 @@ static bool is_mounted(const char *root, const char *name, char place[1024])
 		}
 	}
 	return false;
+}
+
+/* A server has no mounts itself (guard.h): those of who started it, and of the system. */
+static bool is_mounted(const char *root, const char *name, char place[1024])
+{
+	char parent[16];
+
+	snprintf(parent, sizeof(parent), "%d", (int)getppid());
+	return is_mounted_for("self", root, name, place) ||
+	       is_mounted_for(parent, root, name, place) ||
+	       is_mounted_for("1", root, name, place);
 }
 
 static bool is_swap(const char *root, const char *name)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Who uses a block device, as far as the kernel's text files tell: mounts of
- * this mount namespace, swap, and devices that stand on it, loop devices among
- * them; partitions count. Programs that have it open are not looked for. Main
- * thread.
+ * our mount namespace, our parent's and that of process 1, swap, and devices that
+ * stand on it, loop devices among them; partitions count. Programs that have it open
+ * are not looked for. Main thread.
  */
 #ifndef USE_H
 #define USE_H

@@ -32,6 +32,7 @@
 enum ublkd_option_type {
 	UBLKD_OPT_BOOL,   /* bool */
 	UBLKD_OPT_UINT,   /* uint64_t, within min…max */
+	UBLKD_OPT_INT,    /* int64_t, within min…max, which are signed too */
 	UBLKD_OPT_SIZE,   /* uint64_t, bytes with a suffix, within min…max, multiple of step */
 	UBLKD_OPT_STRING, /* char *, owned by the configuration */
 	UBLKD_OPT_PATH,   /* the same, of a file: clients make it absolute */

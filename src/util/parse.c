@@ -43,6 +43,20 @@ int parse_uint(const char *text, uint64_t *out)
 	return 0;
 }
 
+int parse_int(const char *text, int64_t *out)
+{
+	bool minus = *text == '-';
+	uint64_t value;
+	int ret = parse_uint(text + minus, &value);
+
+	if (ret)
+		return ret;
+	if (value > INT64_MAX)
+		return -ERANGE;
+	*out = minus ? -(int64_t)value : (int64_t)value;
+	return 0;
+}
+
 /* The shift of a suffix such as "", "B", "K", "KB" or "KiB", or -EINVAL. */
 static int suffix_shift(const char *suffix)
 {

@@ -13,6 +13,8 @@
 #include <stdint.h>
 
 int parse_uint(const char *text, uint64_t *out);
+/* With a minus before it or without. */
+int parse_int(const char *text, int64_t *out);
 /* 4096, 4K, 1.5G, 2TiB: factors of 1024; the result must be whole bytes. */
 int parse_size(const char *text, uint64_t *out);
 /* yes/no, on/off, true/false, 1/0. */

@@ -11,18 +11,25 @@
 
 extern char **environ;
 
-int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions)
+int self_spawn_as(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions,
+		  const posix_spawnattr_t *attr)
 {
 	/* Opened, as to exec that name where valgrind runs us would exec valgrind. */
 	_cleanup_fd_ int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-	posix_spawnattr_t attr;
-	sigset_t stops;
 	char path[32];
-	int ret;
 
 	if (self < 0)
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", self);
+	return -posix_spawn(pid, path, actions, attr, argv, environ);
+}
+
+int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions)
+{
+	posix_spawnattr_t attr;
+	sigset_t stops;
+	int ret;
+
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGINT);
 	sigaddset(&stops, SIGTERM);
@@ -32,7 +39,7 @@ int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
 	posix_spawnattr_setsigmask(&attr, &stops);
-	ret = -posix_spawn(pid, path, actions, &attr, argv, environ);
+	ret = self_spawn_as(pid, argv, actions, &attr);
 	posix_spawnattr_destroy(&attr);
 	return ret;
 }

@@ -6,10 +6,12 @@
 #include <spawn.h>
 #include <sys/types.h>
 
+/* Starts it; actions and attr may be NULL. 0 or -errno. */
+int self_spawn_as(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions,
+		  const posix_spawnattr_t *attr);
 /*
- * In a group that no terminal signals, and with the signals blocked that would end it
- * before it knows what to do with them; see process_watch_signals(). actions may be
- * NULL. 0 or -errno.
+ * The same, in a group that no terminal signals, and with the signals blocked that would end it
+ * before it knows what to do with them; see process_watch_signals().
  */
 int self_spawn(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions);
 

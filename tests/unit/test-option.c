@@ -12,6 +12,7 @@
 struct sample {
 	bool boolean, flag;
 	uint64_t number, open_number, size, open_size;
+	int64_t signed_number;
 	char *text;
 	int word;
 	uint32_t mode;
@@ -44,6 +45,8 @@ static const struct ublkd_option table[] = {
 	  .arg = "MODE", .help = "a mode" },
 	{ .name = "cpus", .type = UBLKD_OPT_CPUS, .offset = AT(cpus), .arg = "LIST",
 	  .help = "some CPUs" },
+	{ .name = "signed-number", .type = UBLKD_OPT_INT, .offset = AT(signed_number),
+	  .min = (uint64_t)-5, .max = 7, .preset = "-2", .arg = "N", .help = "one below zero too" },
 	{ .name = "needed", .type = UBLKD_OPT_STRING, .offset = AT(needed), .required = true,
 	  .arg = "TEXT", .help = "what must be given" },
 	{ 0 },
@@ -94,6 +97,7 @@ static void presets_are_the_values_to_begin_with(void **state)
 	assert_false(values.flag);
 	assert_int_equal(values.number, 6);
 	assert_int_equal(values.open_number, 0);
+	assert_int_equal(values.signed_number, -2);
 	assert_int_equal(values.size, 65536);
 	assert_string_equal(values.text, "first");
 	assert_int_equal(values.word, 1);
@@ -109,6 +113,7 @@ static void every_type_takes_its_values(void **state)
 	assert_int_equal(set("flag", "on"), 0);
 	assert_int_equal(set("number", "12"), 0);
 	assert_int_equal(set("open-number", "18446744073709551615"), 0);
+	assert_int_equal(set("signed-number", "-5"), 0);
 	assert_int_equal(set("size", "1M"), 0);
 	assert_int_equal(set("open-size", "1.5G"), 0);
 	assert_int_equal(set("text", "second = third"), 0);
@@ -119,6 +124,7 @@ static void every_type_takes_its_values(void **state)
 	assert_true(values.flag);
 	assert_int_equal(values.number, 12);
 	assert_int_equal(values.open_number, UINT64_MAX);
+	assert_int_equal(values.signed_number, -5);
 	assert_int_equal(values.size, 1u << 20);
 	assert_int_equal(values.open_size, UINT64_C(1536) << 20);
 	assert_string_equal(values.text, "second = third");
@@ -151,6 +157,11 @@ static void errors_say_what_was_expected_and_given(void **state)
 	refuses("number", "6K", "ublkd: number: expected 3…12, got '6K'\n");
 	refuses("open-number", "1",
 		"ublkd: open-number: expected a number of at least 2, got '1'\n");
+	refuses("signed-number", "-6", "ublkd: signed-number: expected -5…7, got '-6'\n");
+	refuses("signed-number", "8", "ublkd: signed-number: expected -5…7, got '8'\n");
+	refuses("signed-number", "--1", "ublkd: signed-number: expected -5…7, got '--1'\n");
+	refuses("signed-number", "-9223372036854775808",
+		"ublkd: signed-number: expected -5…7, got '-9223372036854775808'\n");
 	refuses("size", "512",
 		"ublkd: size: expected a size of 4K…1M, a multiple of 4K, got '512'\n");
 	refuses("size", "5000",
@@ -273,6 +284,7 @@ static void the_help_says_form_range_and_preset(void **state)
 	assert_contains(text, "  number=N                   a number; 3…12 (default 6)\n");
 	assert_contains(text, "  open-number=N              a number without an end; "
 			      "a number of at least 2\n");
+	assert_contains(text, "  signed-number=N            one below zero too; -5…7 (default -2)\n");
 	assert_contains(text, "  flag                       a flag\n");
 	assert_contains(text, "  word=WORD                  a word; red, green or blue "
 			      "(default green)\n");

@@ -113,7 +113,10 @@ static void check_table(const struct ublkd_option *table, void *values)
 		assert_true(o->flag ? o->type == UBLKD_OPT_BOOL : o->arg != NULL);
 		assert_int_equal(o->type == UBLKD_OPT_ENUM, o->values != NULL);
 		assert_false(o->required && o->preset);
-		assert_true(!o->max || o->min <= o->max);
+		if (o->type == UBLKD_OPT_INT)
+			assert_true((int64_t)o->min <= (int64_t)o->max);
+		else
+			assert_true(!o->max || o->min <= o->max);
 	}
 }
 
@@ -151,6 +154,7 @@ static void every_value_lies_within_its_configuration(void **state)
 {
 	static const size_t sizes[] = {
 		[UBLKD_OPT_BOOL] = sizeof(bool),     [UBLKD_OPT_UINT] = sizeof(uint64_t),
+		[UBLKD_OPT_INT] = sizeof(int64_t),
 		[UBLKD_OPT_SIZE] = sizeof(uint64_t), [UBLKD_OPT_STRING] = sizeof(char *),
 		[UBLKD_OPT_PATH] = sizeof(char *),
 		[UBLKD_OPT_ENUM] = sizeof(int),      [UBLKD_OPT_MODE] = sizeof(uint32_t),

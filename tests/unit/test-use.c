@@ -62,6 +62,21 @@ static void mounts_are_found_by_path_and_by_number(void **state)
 	assert_string_equal(use_of("ublkb"), "");
 }
 
+/* A server itself has no mounts. */
+static void mounts_of_the_parent_and_of_process_1_are_found(void **state)
+{
+	char parent[32];
+
+	(void)state;
+	put("proc/self", "mountinfo", "");
+	snprintf(parent, sizeof(parent), "proc/%d", (int)getppid());
+	put(parent, "mountinfo", "21 20 259:3 / /ours rw - ext4 /dev/ublkb1 rw\n");
+	put("proc/1", "mountinfo", "21 20 259:3 / /first rw - ext4 /dev/ublkb1 rw\n"
+				   "22 20 259:4 / /system rw - ext4 /dev/ublkb2 rw\n");
+	assert_string_equal(use_of("ublkb1"), getppid() == 1 ? "mounted at /first" : "mounted at /ours");
+	assert_string_equal(use_of("ublkb2"), "mounted at /system");
+}
+
 static void swap_is_found(void **state)
 {
 	(void)state;
@@ -93,6 +108,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(mounts_are_found_by_path_and_by_number),
+		TEST(mounts_of_the_parent_and_of_process_1_are_found),
 		TEST(swap_is_found),
 		TEST(what_stands_on_it_is_found),
 	};
