@@ -155,7 +155,7 @@ static struct io_uring_sqe *queue_unregister(struct io *io)
 /* Reads and writes of the request's own data, wherever that is. */
 static void fill_data_sqe(struct io_uring_sqe *sqe, const struct io_part *part, bool read)
 {
-	if (part->data && !part->io->queue->fixed_buffers) {
+	if (part->data && part->io->index >= part->io->queue->fixed_buffers) {
 		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
 	} else {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
