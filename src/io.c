@@ -69,6 +69,7 @@ void io_init(struct io *io, struct queue *queue, uint16_t index)
 		.queue = queue,
 		.index = index,
 		.pub.tag = (uint16_t)(queue->first_tag + index * queue->tag_step),
+		.parts = queue->parts + index * queue->parts_each,
 		.state = IO_IDLE,
 	};
 	if (queue->shape->data == DATA_COPY)
@@ -539,7 +540,7 @@ static struct io_part *add_part(struct ublkd_io *pub, enum io_part_kind kind, un
 	struct io *io = container_of(pub, struct io, pub);
 	struct io_part *part = &io->parts[io->parts_used++];
 
-	assert(io->parts_used <= UBLKD_SQES_PER_IO && file < target_of(io)->nr_files);
+	assert(io->parts_used <= io->queue->parts_each && file < target_of(io)->nr_files);
 	io->parts_left++;
 	*part = (struct io_part){
 		.io = io,

@@ -110,7 +110,9 @@ struct queue {
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;
 	struct buffers buffers;
-	struct io *ios;          /* nr_tags of them */
+	struct io *ios;          /* nr_tags of them, */
+	struct io_part *parts;   /* and so many for each of these */
+	unsigned parts_each;
 	unsigned fetched;        /* tags that the kernel got */
 	unsigned ended;          /* tags that it aborted */
 	struct queue_stats stats;
