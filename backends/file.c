@@ -467,6 +467,7 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 	else
 		describe_regular(f);
 	target->ring_only = true;
+	target->sqes_per_io = 1;
 	target->files[0] = f->fd;
 	target->nr_files = 1;
 	return 0;

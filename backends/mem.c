@@ -271,6 +271,7 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	target->physical_block_size = 4096;
 	target->discard_granularity = m->page;
 	target->write_zeroes = true;
+	target->sqes_per_io = 1; /* none, in truth */
 	m->used = target->size;
 	return 0;
 }

@@ -37,6 +37,7 @@ static void check_target(const struct ublkd_target *target)
 	assert(!target->logical_block_size || is_power_of_two(target->logical_block_size));
 	assert(!target->dio_align || is_power_of_two(target->dio_align));
 	assert(target->nr_files <= UBLKD_TARGET_FILES);
+	assert(target->sqes_per_io <= UBLKD_SQES_PER_IO);
 	assert(!target->fua || target->volatile_cache);
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
 #include "buffer.h"
 
 #include <assert.h>
@@ -20,6 +21,9 @@
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT 26
 #endif
+
+/* Bytes whose pages are taken at a time: a huge page of most machines. */
+#define PIECE ((size_t)2 << 20)
 
 size_t buffers_huge_page(void)
 {
@@ -65,11 +69,14 @@ static uint8_t *map_aligned(size_t bytes, size_t align)
 	return memory;
 }
 
-/* Takes the pages now. A kernel that knows no such call leaves that to mlock(). */
-static int populate(struct buffers *buffers)
+/* Takes the pages up to there. A kernel that knows no such call leaves that to who needs them. */
+static int populate(struct buffers *buffers, size_t end)
 {
-	return madvise(buffers->memory, buffers->bytes, MADV_POPULATE_WRITE) && errno != EINVAL ?
-		       -errno : 0;
+	if (madvise(buffers->memory + buffers->taken, end - buffers->taken, MADV_POPULATE_WRITE) &&
+	    errno != EINVAL)
+		return -errno;
+	buffers->taken = end;
+	return 0;
 }
 
 /* Reserved huge pages are never swapped, but may be on a node that the thread may not use. */
@@ -81,7 +88,7 @@ static int map_reserved(struct buffers *buffers, size_t huge_page)
 			      MAP_HUGETLB | (int)(log2_of(huge_page) << MAP_HUGE_SHIFT));
 	if (!buffers->memory)
 		return -errno;
-	ret = populate(buffers);
+	ret = populate(buffers, buffers->bytes);
 	if (ret) {
 		munmap(buffers->memory, buffers->bytes);
 		buffers->memory = NULL;
@@ -105,7 +112,9 @@ static int map_memory(struct buffers *buffers, enum huge_pages huge, const char 
 	/* Before the pages are taken. Where the kernel has none, it refuses, or does nothing. */
 	madvise(buffers->memory, buffers->bytes,
 		huge == HUGE_PAGES_NO ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
-	ret = populate(buffers);
+	if (huge != HUGE_PAGES_YES && buffers->bytes > PIECE)
+		return 0;
+	ret = populate(buffers, buffers->bytes);
 	/* All of it, or an error. */
 	if (!ret && huge == HUGE_PAGES_YES &&
 	    madvise(buffers->memory, buffers->bytes, MADV_COLLAPSE)) {
@@ -138,7 +147,7 @@ int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pool
 		}
 	}
 	ret = map_memory(buffers, huge, what);
-	if (!ret && mlock(buffers->memory, buffers->bytes))
+	if (!ret && mlock2(buffers->memory, buffers->bytes, MLOCK_ONFAULT))
 		ret = -errno;
 	if (ret) {
 		buffers_close(buffers);
@@ -148,6 +157,13 @@ int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pool
 	for (unsigned i = count; pooled && i > 0; i--)
 		buffers->free[buffers->nr_free++] = buffers->memory + (i - 1) * buffers->each;
 	return 0;
+}
+
+void buffers_take_more(struct buffers *buffers)
+{
+	/* What cannot be had now is not tried again: who needs it takes it, or has to do without. */
+	if (populate(buffers, MIN(buffers->taken + PIECE, buffers->bytes)))
+		buffers->taken = buffers->bytes;
 }
 
 void buffers_close(struct buffers *buffers)

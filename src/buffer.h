@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How data moves between the kernel's requests and the server, and the memory
- * that it is copied through: page aligned, populated and locked before the
- * first FETCH. A page that is missing when the driver copies a write in would
- * silently shorten the request (ublk_map_io), so locking is not an
- * optimisation.
+ * that it is copied through: page aligned, and locked before the first FETCH.
+ * A page that cannot be had when the driver copies a write in would silently
+ * shorten the request (ublk_map_io), so that none must ever be lost again.
+ *
+ * To take the pages, which the kernel clears, is most of what it takes to make
+ * a device: so more than a few are taken once it is there, piece by piece. A
+ * request that is earlier takes its own as it would any that is missing, on a
+ * thread whose reclaim waits for no I/O (IO_FLUSHER).
  *
  * Threads: the reactor of the queue; buffers_bytes() any.
  */
@@ -51,6 +55,7 @@ enum huge_pages {
 struct buffers {
 	uint8_t *memory;
 	size_t bytes;     /* of the mapping, whole pages */
+	size_t taken;     /* of them, the first, whose pages are there for good */
 	size_t each;
 	unsigned count;
 	bool pooled;
@@ -66,12 +71,19 @@ size_t buffers_bytes(unsigned count, size_t each, enum huge_pages huge);
 size_t buffers_huge_page(void);
 
 /*
- * Maps, populates and locks. -errno with nothing left behind, and what could
- * not be done in *what. The memory is of the node of the thread that calls it:
- * the pages are taken here, by the caller, under its own policy.
+ * Maps and locks, and takes the pages if they are few, or have to be huge.
+ * -errno with nothing left behind, and what could not be done in *what. The
+ * memory is of the node of the thread that calls this and the next: the pages
+ * are taken there, by the caller, under its own policy.
  */
 int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled,
 		 enum huge_pages huge, const char **what);
+/* Takes the next of the pages, which is done in a fraction of a millisecond. */
+void buffers_take_more(struct buffers *buffers);
+static inline bool buffers_are_taken(const struct buffers *buffers)
+{
+	return buffers->taken == buffers->bytes;
+}
 void buffers_close(struct buffers *buffers);
 
 /* The buffer of a tag, where they are not pooled. */

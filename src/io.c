@@ -69,6 +69,7 @@ void io_init(struct io *io, struct queue *queue, uint16_t index)
 		.queue = queue,
 		.index = index,
 		.pub.tag = (uint16_t)(queue->first_tag + index * queue->tag_step),
+		.parts = queue->parts + index * queue->parts_each,
 		.state = IO_IDLE,
 	};
 	if (queue->shape->data == DATA_COPY)
@@ -155,7 +156,7 @@ static struct io_uring_sqe *queue_unregister(struct io *io)
 /* Reads and writes of the request's own data, wherever that is. */
 static void fill_data_sqe(struct io_uring_sqe *sqe, const struct io_part *part, bool read)
 {
-	if (part->data && !part->io->queue->fixed_buffers) {
+	if (part->data && part->io->index >= part->io->queue->fixed_buffers) {
 		sqe->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
 	} else {
 		sqe->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
@@ -539,7 +540,7 @@ static struct io_part *add_part(struct ublkd_io *pub, enum io_part_kind kind, un
 	struct io *io = container_of(pub, struct io, pub);
 	struct io_part *part = &io->parts[io->parts_used++];
 
-	assert(io->parts_used <= UBLKD_SQES_PER_IO && file < target_of(io)->nr_files);
+	assert(io->parts_used <= io->queue->parts_each && file < target_of(io)->nr_files);
 	io->parts_left++;
 	*part = (struct io_part){
 		.io = io,

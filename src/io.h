@@ -82,9 +82,9 @@ struct io_part {
 	bool active;          /* its SQE is in the ring */
 	bool due;             /* its next SQE waits for room in the ring */
 	uint32_t rw_flags;    /* RWF_*; FALLOCATE: the mode */
+	int32_t inject;       /* see ublkd_ring_inject(); 0: nothing */
 	uint64_t file_offset; /* of byte 0 of the part */
 	uint8_t *data;        /* NULL: in the kernel, see io_init() */
-	int32_t inject;       /* see ublkd_ring_inject(); 0: nothing */
 	struct __kernel_timespec delay;
 	uint32_t length;      /* 0 for SYNC, FALLOCATE and DISCARD: all or nothing */
 	uint32_t done;        /* bytes that are certain */
@@ -96,6 +96,9 @@ struct io {
 	struct ublkd_io pub; /* what the backend sees */
 	struct queue *queue;
 	uint16_t index;      /* among the queue's tags */
+	bool kept;           /* submit() kept it: ublkd_complete() will follow */
+	bool registered;     /* its pages are in the ring's table, by our command */
+	int32_t inject;      /* for the next part */
 	void *buffer;        /* its own in copy mode, borrowed in get-data mode */
 	struct io *next;     /* in a list of the reactor or of the buffers */
 	int32_t result;      /* first error of its parts */
@@ -103,13 +106,10 @@ struct io {
 	uint8_t todo;        /* enum io_todo */
 	uint8_t parts_used;
 	uint8_t parts_left;
-	bool kept;           /* submit() kept it: ublkd_complete() will follow */
-	bool registered;     /* its pages are in the ring's table, by our command */
-	int32_t inject;      /* for the next part */
 	uint64_t inject_ns;
 	uint64_t served;     /* requests this tag has carried */
 	struct io_uring_sqe *last_sqe; /* during submit(): of the last part */
-	struct io_part parts[UBLKD_SQES_PER_IO];
+	struct io_part *parts; /* the queue's parts_each of them */
 };
 
 /*

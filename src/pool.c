@@ -105,9 +105,11 @@ static int start(struct pool_reactor *member)
 /* ---- each device has its own ------------------------------------------------------ */
 
 /*
- * So that nobody has to wait for room, a request's SQE and its commit fit for
- * each tag at once, as far as the kernel goes; and each tag has an SQE of its
- * own for a linked commit. Without room for these, nothing is linked.
+ * A tag has one SQE at a time in the ring, as a rule its I/O or its commit; who
+ * finds no room submits what is there. And each tag has one of its own for a
+ * linked commit; without room for these, nothing is linked. The kernel rounds
+ * the sum up to a power of two, and of an idle device the ring is the largest
+ * part.
  */
 static struct reactor_size size_for(const struct queue *queues, unsigned count)
 {
@@ -118,7 +120,7 @@ static struct reactor_size size_for(const struct queue *queues, unsigned count)
 	own = tags <= MAX_SQES / 2 ? tags : 0;
 
 	return (struct reactor_size){
-		.sqes = MIN(MAX(2 * tags, 64u), MAX_SQES - own),
+		.sqes = MIN(MAX(tags, 64u), MAX_SQES - own),
 		.own = own,
 		.files = 1 + count * (1 + queues->shape->target->nr_files),
 		.buffers = MIN(tags, REACTOR_MOST_BUFFERS),

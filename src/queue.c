@@ -57,8 +57,11 @@ int queue_open(struct queue *queue, const char **what)
 		}
 	}
 	*what = "allocate the tags";
-	queue->ios = aligned_alloc(64, round_up(queue->nr_tags * sizeof(*queue->ios), 64));
-	if (!queue->ios) {
+	queue->parts_each = shape->target->sqes_per_io ? shape->target->sqes_per_io :
+							 UBLKD_SQES_PER_IO;
+	queue->ios = calloc(queue->nr_tags, sizeof(*queue->ios));
+	queue->parts = calloc(queue->nr_tags * queue->parts_each, sizeof(*queue->parts));
+	if (!queue->ios || !queue->parts) {
 		queue_close(queue);
 		return -ENOMEM;
 	}
@@ -70,7 +73,9 @@ int queue_open(struct queue *queue, const char **what)
 void queue_close(struct queue *queue)
 {
 	free(queue->ios);
+	free(queue->parts);
 	queue->ios = NULL;
+	queue->parts = NULL;
 	batch_close(queue->batch);
 	queue->batch = NULL;
 	buffers_close(&queue->buffers);

@@ -103,13 +103,16 @@ struct queue {
 	int char_file;
 	int files[UBLKD_TARGET_FILES];
 	int zero_file;           /* /dev/zero */
-	bool fixed_buffers;      /* copy: the tags' buffers are in the ring's table */
+	bool fixable;            /* copy: the tags' buffers are to be in the ring's table, */
+	unsigned fixed_buffers;  /* and those of so many are, the first */
 	unsigned slot_base;      /* of its first tag in that table, also in zero copy */
 	unsigned own_base;
 	const struct ublk_io_desc *descriptors;
 	size_t descriptor_bytes;
 	struct buffers buffers;
-	struct io *ios;          /* nr_tags of them */
+	struct io *ios;          /* nr_tags of them, */
+	struct io_part *parts;   /* and so many for each of these */
+	unsigned parts_each;
 	unsigned fetched;        /* tags that the kernel got */
 	unsigned ended;          /* tags that it aborted */
 	struct queue_stats stats;
@@ -122,6 +125,7 @@ struct queue {
 	struct queue *next_over;
 	struct queue *next_due;
 	bool due;                /* listed, as buffers were returned */
+	ev_timer take;           /* until the pages of its buffers are taken */
 	bool attached;           /* on_attached is on its way, or was called, */
 	int attach_error;        /* with this: error as it was then */
 	struct message attach, drain, ask, broken, end, resize;

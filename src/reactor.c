@@ -31,6 +31,13 @@
 #endif
 #define FEAT_FILES_BY_THEMSELVES IORING_FEAT_RW_ATTR
 
+/*
+ * When the pages of large buffers are taken, in seconds: behind the making of a
+ * device, which takes some hundredths, and with time for requests in between.
+ */
+#define TAKE_AFTER 0.1
+#define TAKE_EVERY 0.005
+
 /* ---- services to io.c ----------------------------------------------------- */
 
 void reactor_park(struct reactor *reactor, struct io *io)
@@ -270,21 +277,48 @@ static int take_buffers(struct reactor *reactor, struct queue *queue)
  * other devices keeps its slots for those that cannot, and what is registered
  * stays so until the ring is closed.
  */
-static void fix_buffers(struct reactor *reactor, struct queue *queue)
+static bool can_fix_buffers(struct reactor *reactor, struct queue *queue)
 {
-	struct io_uring *uring = &reactor->ring.uring;
+	return queue->shape->data == DATA_COPY && queue->shape->target->ring_only &&
+	       reactor->one_device && !take_slots(reactor, queue);
+}
 
-	if (queue->shape->data != DATA_COPY || !queue->shape->target->ring_only ||
-	    !reactor->one_device || take_slots(reactor, queue))
-		return;
-	for (unsigned i = 0; i < queue->nr_tags; i++) {
-		struct iovec buffer = { buffers_of_tag(&queue->buffers, i), queue->shape->max_io };
+/* Of those whose pages are there. */
+static void fix_buffers(struct queue *queue)
+{
+	struct buffers *buffers = &queue->buffers;
 
-		if (io_uring_register_buffers_update_tag(uring, queue->slot_base + i, &buffer, NULL,
+	while (queue->fixable && queue->fixed_buffers < buffers->taken / buffers->each) {
+		unsigned tag = queue->fixed_buffers;
+		struct iovec buffer = { buffers_of_tag(buffers, tag), queue->shape->max_io };
+
+		if (io_uring_register_buffers_update_tag(&queue->reactor->ring.uring,
+							 queue->slot_base + tag, &buffer, NULL,
 							 1) != 1)
-			return;
+			queue->fixable = false;
+		else
+			queue->fixed_buffers++;
 	}
-	queue->fixed_buffers = true;
+}
+
+static void take_more(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct queue *queue = container_of(timer, struct queue, take);
+
+	(void)events;
+	buffers_take_more(&queue->buffers);
+	fix_buffers(queue);
+	if (buffers_are_taken(&queue->buffers))
+		ev_timer_stop(loop, timer);
+}
+
+static void prepare_buffers(struct reactor *reactor, struct queue *queue)
+{
+	queue->fixable = can_fix_buffers(reactor, queue);
+	fix_buffers(queue);
+	ev_timer_init(&queue->take, take_more, TAKE_AFTER, TAKE_EVERY);
+	if (!buffers_are_taken(&queue->buffers))
+		ev_timer_start(reactor->loop, &queue->take);
 }
 
 static void take_own(struct reactor *reactor, struct queue *queue)
@@ -331,7 +365,7 @@ static void open_queue(struct reactor *reactor, struct queue *queue)
 			ret = queue_open(queue, &what);
 			if (!ret) {
 				take_own(reactor, queue);
-				fix_buffers(reactor, queue);
+				prepare_buffers(reactor, queue);
 				return;
 			}
 			if (data_mode_zero_copy(queue->shape->data))
@@ -347,6 +381,7 @@ static void close_queue(struct reactor *reactor, struct queue *queue)
 {
 	if (!queue->ios)
 		return; /* it was never open */
+	ev_timer_stop(reactor->loop, &queue->take);
 	if (queue->linkable)
 		ranges_give(&reactor->own, queue->own_base, queue->nr_tags);
 	if (data_mode_zero_copy(queue->shape->data))

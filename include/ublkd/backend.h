@@ -137,6 +137,7 @@ struct ublkd_target {
 	 */
 	char identity[UBLKD_IDENTITY_SIZE];
 	bool volatile_data;           /* the data ends with this process */
+	unsigned sqes_per_io;         /* most that submit() queues; 0: UBLKD_SQES_PER_IO */
 	bool unused;                  /* core, before close(): nobody could use the device */
 };
 

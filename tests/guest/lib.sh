@@ -394,11 +394,11 @@ queues_reported() {
 	awk '$2 ~ /^q[0-9]+(\/[0-9]+)?:$/ { seen[$2] } END { print length(seen) }' "$LOG"
 }
 
-# locked_buffers: KiB of I/O buffers that the server has locked. All else of it is locked as it is used (lf), or small.
+# locked_buffers: KiB of I/O buffers that the server has locked and that are there. All else of it is locked, too, as it is
+# used: it is small, or says nothing about huge pages.
 locked_buffers() {
-	awk '/^[0-9a-f]+-/ { name = $6 } /^Size:/ { size = $2 }
-		/^VmFlags:.* lo / && !/ lf / && name == "" && size >= 256 { sum += size } END { print sum + 0 }' \
-		"/proc/$PID/smaps"
+	awk '/^Locked:/ { locked = $2 }
+		/^VmFlags:.* lo / && / (hg|nh) / && locked >= 128 { sum += locked } END { print sum + 0 }' "/proc/$PID/smaps"
 }
 
 # statistics_now: asks the running server for a report and waits for it

@@ -191,6 +191,8 @@ static void open_bench(enum data_mode mode, enum link_mode link, bool batch)
 	open_ring(&bench.reactor.ring);
 	bench.queue.descriptors = bench.descriptors;
 	bench.queue.ios = bench.ios;
+	bench.queue.parts = bench.parts;
+	bench.queue.parts_each = UBLKD_SQES_PER_IO;
 	bench.serve = done_at_once;
 	open_buffers(mode);
 	if (batch)

@@ -34,6 +34,7 @@ struct bench {
 	struct queue queue;
 	struct ublk_io_desc descriptors[BENCH_DEPTH];
 	struct io ios[BENCH_DEPTH];
+	struct io_part parts[BENCH_DEPTH * UBLKD_SQES_PER_IO];
 
 	/* The ring. */
 	struct io_uring_sqe sqes[BENCH_SQES + BENCH_SLOTS];

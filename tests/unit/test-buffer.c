@@ -128,13 +128,13 @@ static unsigned long locked_memory(void)
 	return kilobytes;
 }
 
-/* Where the sanitizers are, mlock() does nothing. */
+/* Where the sanitizers or valgrind are, it may do nothing. */
 static bool locking_works(void)
 {
 	static char byte;
 	unsigned long before = locked_memory(), after;
 
-	if (mlock(&byte, 1))
+	if (mlock2(&byte, 1, MLOCK_ONFAULT))
 		return false;
 	after = locked_memory();
 	munlock(&byte, 1);
@@ -152,6 +152,54 @@ static void buffers_are_locked_while_they_are_open(void **state)
 	assert_int_equal(locked_memory() - before, expected);
 	buffers_close(&buffers);
 	assert_int_equal(locked_memory(), before);
+}
+
+/* How many bytes at the buffers' beginning have pages, as far as any have. */
+static size_t resident(const struct buffers *buffers)
+{
+	size_t pages = buffers->bytes / page_size(), n = 0;
+	uint8_t *in = calloc(pages, 1);
+
+	assert_non_null(in);
+	assert_int_equal(mincore(buffers->memory, buffers->bytes, in), 0);
+	while (n < pages && in[n])
+		n++;
+	free(in);
+	return n * page_size();
+}
+
+static void few_pages_are_taken_at_once(void **state)
+{
+	struct buffers buffers;
+
+	(void)state;
+	assert_int_equal(open_small(&buffers, 4, page_size(), false), 0);
+	assert_true(buffers_are_taken(&buffers));
+	assert_int_equal(resident(&buffers), buffers.bytes);
+	buffers_close(&buffers);
+}
+
+static void many_pages_are_taken_piece_by_piece(void **state)
+{
+	size_t megabyte = 1 << 20, last = 0;
+	struct buffers buffers;
+	unsigned pieces = 0;
+
+	(void)state;
+	assert_int_equal(open_small(&buffers, 5, megabyte, false), 0);
+	assert_int_equal(buffers.taken, 0);
+	/* An early request's, which stays as it is. */
+	memset(buffers_of_tag(&buffers, 4), 'a', megabyte);
+	while (!buffers_are_taken(&buffers)) {
+		buffers_take_more(&buffers);
+		assert_in_range(buffers.taken, last + 1, last + 2 * megabyte);
+		last = buffers.taken;
+		assert_true(resident(&buffers) >= last);
+		pieces++;
+	}
+	assert_int_equal(pieces, 3);
+	assert_int_equal(buffers.memory[5 * megabyte - 1], 'a');
+	buffers_close(&buffers);
 }
 
 /* Bytes of huge pages, of both kinds, in the mapping that begins at the address. */
@@ -215,6 +263,7 @@ static void nothing_but_huge_pages_on_demand(void **state)
 		skip();
 	}
 	assert_int_equal(buffers.bytes, 2 * huge);
+	assert_true(buffers_are_taken(&buffers));
 	assert_int_equal(huge_bytes_at(buffers.memory), 2 * huge);
 	memset(buffers.memory, 1, buffers.bytes);
 	buffers_close(&buffers);
@@ -293,6 +342,8 @@ int main(void)
 		cmocka_unit_test(a_lightly_used_pool_stays_at_its_beginning),
 		cmocka_unit_test(who_waits_is_served_in_order),
 		cmocka_unit_test(buffers_are_locked_while_they_are_open),
+		cmocka_unit_test(few_pages_are_taken_at_once),
+		cmocka_unit_test(many_pages_are_taken_piece_by_piece),
 		cmocka_unit_test(large_buffers_begin_where_a_huge_page_can),
 		cmocka_unit_test(no_huge_page_where_they_are_not_wanted),
 		cmocka_unit_test(nothing_but_huge_pages_on_demand),

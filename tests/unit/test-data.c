@@ -155,7 +155,7 @@ static void io_goes_between_the_file_and_the_buffer_of_the_tag(void **state)
 	const struct io_uring_sqe *sqe;
 
 	(void)state;
-	bench.queue.fixed_buffers = true;
+	bench.queue.fixed_buffers = 4;
 	for (unsigned i = 0; i < 2; i++) {
 		uint8_t opcode = i ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
 		uintptr_t buffer = (uintptr_t)bench.ios[3].buffer;
@@ -170,6 +170,20 @@ static void io_goes_between_the_file_and_the_buffer_of_the_tag(void **state)
 		complete(sqe, 7192);
 		commits(3, 8192);
 	}
+}
+
+static void a_buffer_that_the_ring_does_not_know_yet_is_used_all_the_same(void **state)
+{
+	const struct io_uring_sqe *sqe;
+
+	(void)state;
+	bench.queue.fixed_buffers = 3;
+	arrive(3, UBLK_IO_OP_READ, 8, 16);
+	sqe = next_sqe();
+	assert_int_equal(sqe->opcode, IORING_OP_READ);
+	assert_ptr_equal((void *)(uintptr_t)sqe->addr, bench.ios[3].buffer);
+	arrive(2, UBLK_IO_OP_READ, 8, 16);
+	is_fixed(next_sqe(), IORING_OP_READ_FIXED, 2, 8192, (uintptr_t)bench.ios[2].buffer, 8192);
 }
 
 static void zero_copy_is_linked(void **state)
@@ -688,6 +702,7 @@ int main(void)
 		TEST(a_fetch_names_the_slot_and_no_memory, user_copy_no),
 		TEST(io_goes_between_the_file_and_the_requests_pages, zero_copy_no),
 		TEST(io_goes_between_the_file_and_the_buffer_of_the_tag, copy_no),
+		TEST(a_buffer_that_the_ring_does_not_know_yet_is_used_all_the_same, copy_no),
 		TEST(zero_copy_is_linked, zero_copy_yes),
 		TEST(behind_the_end_of_the_file_the_pages_are_filled, zero_copy_no),
 		TEST(behind_the_end_of_the_file_the_pages_are_filled, zero_copy_yes),

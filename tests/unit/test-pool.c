@@ -154,8 +154,8 @@ static void devices_have_their_own(void **state)
 	assert_true(first->one_device);
 	assert_true(CPU_ISSET(0, &first->cpus) && CPU_ISSET(1, &first->cpus));
 	assert_int_equal(CPU_COUNT(&first->cpus), 2);
-	/* All that two queues can want at once. */
-	assert_int_equal(first->size.sqes, 400);
+	/* One for each tag, and one that is its own. */
+	assert_int_equal(first->size.sqes, 200);
 	assert_int_equal(first->size.own, 200);
 	assert_int_equal(first->size.buffers, 200);
 	assert_int_equal(first->size.files, 1 + 2 * 2);

@@ -422,6 +422,59 @@ static void without_room_in_other_tables_it_goes_without(void **state)
 	finish();
 }
 
+static struct fake_device *copying_device_make(void)
+{
+	struct fake_device *device = device_make();
+
+	device->target.ring_only = true;
+	device->shape.data = DATA_COPY;
+	device->shape.max_io = 1 << 20;
+	return device;
+}
+
+/* How many of a device's buffers the ring knows by now. */
+static unsigned buffers_known(struct fake_device *device)
+{
+	reactor_ask_stats(&device->queue);
+	wait_for(&device->stats, device->stats + 1);
+	return device->queue.fixed_buffers;
+}
+
+static void a_device_does_not_wait_for_the_pages_of_its_buffers(void **state)
+{
+	struct fake_device *device;
+	unsigned looks = 0;
+
+	(void)state;
+	start(enough, true);
+	device = attach(copying_device_make());
+	assert_int_equal(device->queue.error, 0);
+	while (buffers_known(device) < DEPTH)
+		assert_true(++looks < 200);
+	assert_true(buffers_are_taken(&device->queue.buffers));
+	assert_true(looks > 0);
+	stop_and_free(device);
+	finish();
+}
+
+static void it_may_end_before_they_are_taken(void **state)
+{
+	struct fake_device *a, *b;
+
+	(void)state;
+	start(enough, false);
+	a = attach(copying_device_make());
+	b = attach(copying_device_make());
+	stop_and_free(a);
+	for (unsigned i = 0; i < 20; i++)
+		buffers_known(b);
+	/* A ring of several devices keeps its slots for those that cannot do without. */
+	assert_int_equal(buffers_known(b), 0);
+	assert_true(buffers_are_taken(&b->queue.buffers));
+	stop_and_free(b);
+	finish();
+}
+
 /* Then the ring's end makes the driver give up what it has. */
 static void with_one_device_its_failure_fails_the_queue(void **state)
 {
@@ -476,6 +529,8 @@ int main(void)
 		cmocka_unit_test(a_size_is_one_devices_too),
 		cmocka_unit_test(without_room_for_buffers_a_queue_fails),
 		cmocka_unit_test(without_room_in_other_tables_it_goes_without),
+		cmocka_unit_test(a_device_does_not_wait_for_the_pages_of_its_buffers),
+		cmocka_unit_test(it_may_end_before_they_are_taken),
 		cmocka_unit_test(with_one_device_its_failure_fails_the_queue),
 		cmocka_unit_test(who_comes_too_late_is_told),
 	};
