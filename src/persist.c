@@ -34,18 +34,19 @@ const char *persist_folder(const struct conf *conf)
 	return count == 1 ? folder : NULL;
 }
 
-/* In the folder, and hidden until it is committed; NULL: no memory. */
+/* In the folder, and hidden until it is committed; NULL: no memory, or no folder any more. */
 static char *path_of(const struct conf *conf, const char *name, bool hidden)
 {
+	const char *folder = persist_folder(conf);
 	char *path;
 
-	return asprintf(&path, hidden ? "%s/.%s" CONF_SUFFIX ".new" : "%s/%s" CONF_SUFFIX,
-			persist_folder(conf), name) < 0 ? NULL : path;
+	return !folder || asprintf(&path, hidden ? "%s/.%s" CONF_SUFFIX ".new" : "%s/%s" CONF_SUFFIX,
+				   folder, name) < 0 ? NULL : path;
 }
 
-static int no_memory(void)
+static int no_path(void)
 {
-	ublkd_error("no memory");
+	ublkd_error("no memory, or the folder that the server was given is gone");
 	return EXIT_RUNTIME;
 }
 
@@ -163,7 +164,7 @@ static int prepare(const struct conf *conf, const char *name, const char *backen
 {
 	_cleanup_free_ char *file = path_of(conf, name, false), *hidden = path_of(conf, name, true);
 	struct conf all = { .shared = conf->shared, .kept = conf->kept, .may_be_empty = true };
-	int status = file && hidden ? check_name(file, name) : no_memory();
+	int status = file && hidden ? check_name(file, name) : no_path();
 
 	if (!status)
 		status = write_file(hidden, name, backend, options);
@@ -195,19 +196,34 @@ int persist_prepare(const struct conf *conf, const char *name, const char *backe
 	return status;
 }
 
+/* Replaces nothing. Some file systems know no such renaming. */
+static int give_name(const char *hidden, const char *file)
+{
+	int ret = renameat2(AT_FDCWD, hidden, AT_FDCWD, file, RENAME_NOREPLACE) ? -errno : 0;
+
+	if (ret == -EINVAL && !(ret = link(hidden, file) ? -errno : 0))
+		unlink(hidden);
+	return ret;
+}
+
 static int commit(const struct conf *conf, const char *name)
 {
 	_cleanup_free_ char *file = path_of(conf, name, false), *hidden = path_of(conf, name, true);
 	int ret;
 
 	if (!file || !hidden)
-		return no_memory();
-	ret = renameat2(AT_FDCWD, hidden, AT_FDCWD, file, RENAME_NOREPLACE) ? -errno :
-									       sync_folder(persist_folder(conf));
+		return no_path();
+	ret = give_name(hidden, file);
+	if (ret) {
+		unlink(hidden);
+	} else {
+		ret = sync_folder(persist_folder(conf));
+		if (ret)
+			unlink(file);
+	}
 	if (!ret)
 		return EXIT_DONE;
 	ublkd_error("cannot write '%s': %s", file, strerror(-ret));
-	unlink(hidden);
 	return ret == -EEXIST ? EXIT_TAKEN : EXIT_RUNTIME;
 }
 

@@ -34,6 +34,7 @@ static void on_live(struct worker *worker)
 	struct serve *serve = worker->supervisor->owner;
 
 	manager_note(&serve->manager, worker->name, EXIT_DONE);
+	note_entry(worker->supervisor, worker->name, true);
 	router_live(&serve->router, worker);
 	/* Again is no news for who reads the lines. */
 	if (!worker->asked && !worker->was_live)

@@ -748,8 +748,11 @@ static void answer_ended(struct job *job, const struct hosted *hosted)
 
 	bool deletes = job->kind == JOB_DELETE || job->kind == JOB_UNUSED;
 
+	/* Somebody who waits until it is unused did not ask for that, nor that its file goes. */
 	if (job->kind == JOB_QUIESCE)
 		answer_quiesced(job->call, hosted, text);
+	else if (job->kind == JOB_UNUSED && hosted->host->stopped)
+		service_failed(job->call, EXIT_RUNTIME, "the server was stopped meanwhile, and the device with it");
 	else if (deletes && hosted->device.leaving)
 		service_failed(job->call, EXIT_RUNTIME, "it is left to the next server");
 	else if (deletes && !status)

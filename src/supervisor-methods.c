@@ -46,6 +46,26 @@ static int wait_for(struct service_call *call, const struct worker *worker, json
 	return 0;
 }
 
+/* All of a worker, off the list: an answer may bring the next call. */
+static struct waiting *take_all_waiting(struct router *router, const struct worker *worker)
+{
+	struct waiting **link = &router->waiting, *taken = NULL, **end = &taken;
+
+	while (*link) {
+		struct waiting *waiting = *link;
+
+		if (waiting->worker != worker) {
+			link = &waiting->next;
+			continue;
+		}
+		*link = waiting->next;
+		waiting->next = NULL;
+		*end = waiting;
+		end = &waiting->next;
+	}
+	return taken;
+}
+
 /* The call, if there is memory for it to wait; else it was told. */
 static struct waiting *wait_until_live(struct service_call *call, const struct worker *worker)
 {
@@ -55,13 +75,12 @@ static struct waiting *wait_until_live(struct service_call *call, const struct w
 	return NULL;
 }
 
-/* One that matches, off the list, to be freed; worker or call NULL: any. */
-static struct waiting *take_waiting(struct router *router, const struct worker *worker,
-				    const struct service_call *call)
+/* One, off the list, to be freed; call NULL: any. */
+static struct waiting *take_waiting(struct router *router, const struct service_call *call)
 {
 	struct waiting **link = &router->waiting, *taken;
 
-	while (*link && ((worker && (*link)->worker != worker) || (call && (*link)->call != call)))
+	while (*link && call && (*link)->call != call)
 		link = &(*link)->next;
 	taken = *link;
 	if (taken)
@@ -94,7 +113,7 @@ void router_stop(struct router *router)
 
 	for (struct worker *w = router->supervisor->workers; w; w = w->next)
 		forget_prepared(router, w);
-	while ((waiting = take_waiting(router, NULL, NULL)))
+	while ((waiting = take_waiting(router, NULL)))
 		answer_waiting(waiting, waiting->answer, EXIT_RUNTIME,
 			       waiting->answer ? NULL : "it was stopped before it was usable");
 }
@@ -107,10 +126,9 @@ struct passed_on {
 	char name[65]; /* of its device */
 };
 
-/* Its device is deleted, and until the worker has ended its name is taken. */
-static bool is_of_end(const struct passed_on *passed, const char *error)
+static bool is_delete(const struct passed_on *passed)
 {
-	return !error && !strcmp(passed->call->method, "io.ublkd.Delete");
+	return !strcmp(passed->call->method, "io.ublkd.Delete");
 }
 
 static bool wait_for_end(struct service_call *call, const char *name, json_t *answer)
@@ -142,11 +160,13 @@ static void answered(struct forward *forward, json_t *answer)
 	struct passed_on *passed = container_of(forward, struct passed_on, forward);
 	const char *error = json_string_value(json_object_get(answer, "error"));
 	json_t *parameters = json_incref(json_object_get(answer, "parameters"));
+	bool well = answer && !error;
 
-	if (is_of_end(passed, error))
+	/* Its device is deleted, and until the worker has ended its name is taken. */
+	if (well && is_delete(passed))
 		json_object_set_new(parameters, "file", file_left_json(passed->call, passed->name));
-	if ((is_of_end(passed, error) && wait_for_end(passed->call, passed->name, parameters)) ||
-	    (is_quiesce(passed) && wait_for_quiet(passed, answer && !error, parameters))) {
+	if ((well && is_delete(passed) && wait_for_end(passed->call, passed->name, parameters)) ||
+	    (is_quiesce(passed) && wait_for_quiet(passed, well, parameters))) {
 		free(passed);
 		return;
 	}
@@ -339,12 +359,13 @@ static void keep_lasting(struct worker *worker)
 
 void router_live(struct router *router, struct worker *worker)
 {
+	struct waiting *waiting, *next = take_all_waiting(router, worker);
 	int status = describe(router, worker);
-	struct waiting *waiting;
 
 	if (!worker->was_live)
 		keep_lasting(worker);
-	while ((waiting = take_waiting(router, worker, NULL))) {
+	while ((waiting = next)) {
+		next = waiting->next;
 		if (waiting->again) {
 			pass_on(waiting->call, worker);
 			free(waiting);
@@ -358,14 +379,16 @@ void router_live(struct router *router, struct worker *worker)
 
 void router_failed(struct router *router, struct worker *worker)
 {
-	struct waiting *waiting;
+	struct waiting *waiting, *next = take_all_waiting(router, worker);
 
 	forget_prepared(router, worker);
-	while ((waiting = take_waiting(router, worker, NULL)))
+	while ((waiting = next)) {
+		next = waiting->next;
 		answer_waiting(waiting, waiting->answer,
 			       worker->status ? worker->status : EXIT_RUNTIME,
 			       waiting->answer	? NULL :
 			       worker->error[0] ? worker->error : LOG_SAYS_WHY);
+	}
 }
 
 static void run_wait(struct service_call *call, const struct worker *worker)
@@ -559,14 +582,21 @@ static struct passed_on *find_passed_on(const struct router *router, const struc
 	return NULL;
 }
 
-/* A worker hears of it, too; what it has begun goes on, and how a device was left is for us to know. */
+/* That a device was left, or deleted, and a file is to go with it, is for us to know. */
+static bool is_heard_to_the_end(const struct passed_on *passed)
+{
+	return is_quiesce(passed) ||
+	       (is_delete(passed) && !service_flag(passed->call, "when_unused"));
+}
+
+/* Else a worker hears of it, too; what it has begun goes on. */
 static void on_hang_up(struct service_call *call)
 {
 	struct router *router = router_of(call);
 	struct passed_on *passed = find_passed_on(router, call);
-	struct waiting *waiting = take_waiting(router, NULL, call);
+	struct waiting *waiting = take_waiting(router, call);
 
-	if (passed && !is_quiesce(passed)) {
+	if (passed && !is_heard_to_the_end(passed)) {
 		forward_abandon(&passed->forward);
 		free(passed);
 		service_reply(call, NULL);

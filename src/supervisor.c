@@ -31,10 +31,11 @@ static void start(struct worker *worker);
 
 /* ---- what comes of all ---------------------------------------------------------------- */
 
+/* Processes, and devices that are being deleted; a second stop waits for no deletion. */
 static bool running(const struct supervisor *supervisor)
 {
 	for (const struct worker *w = supervisor->workers; w; w = w->next) {
-		if (w->pid)
+		if (w->pid || (w->state == WORKER_ENDS && !supervisor->hurries))
 			return true;
 	}
 	return false;
@@ -529,6 +530,8 @@ void supervisor_signal(const struct supervisor *supervisor, int signal)
 /* Nobody is there to delete it. */
 static void leave_behind(struct worker *worker)
 {
+	if (!table_has(worker->supervisor->table, worker->name))
+		return;
 	ublkd_error("%s: its process has died, so it is left waiting for the next server",
 		    worker->name);
 	note_status(worker, worker->status ? worker->status : EXIT_RUNTIME);
@@ -539,14 +542,14 @@ void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves)
 	bool again = supervisor->stopped;
 
 	supervisor->stopped = true;
+	supervisor->hurries = again;
 	supervisor->signal = signal;
 	supervisor->leaves = leaves;
 	for (struct worker *w = supervisor->workers; w; w = w->next) {
 		ev_timer_stop(supervisor->loop, &w->timer);
 		if (w->state == WORKER_QUIESCED)
 			stop_quiesced(w);
-		else if (!again && !leaves && !w->pid && w->state != WORKER_ENDS &&
-		    table_has(supervisor->table, w->name))
+		else if (again == (w->state == WORKER_ENDS) && !leaves && !w->pid)
 			leave_behind(w);
 	}
 	supervisor_signal(supervisor, signal);
@@ -567,7 +570,8 @@ static bool has_no_process(const struct worker *worker)
 
 void worker_again(struct worker *worker)
 {
-	worker->pauses = false;
+	/* A process that leaves its device instead of deleting it, as we stop, is followed by one more. */
+	worker->pauses &= worker->supervisor->stopped;
 	if (!has_no_process(worker))
 		return;
 	ev_timer_stop(worker->supervisor->loop, &worker->timer);
@@ -581,6 +585,7 @@ bool worker_hold(struct worker *worker)
 	if (!has_no_process(worker))
 		return false;
 	ev_timer_stop(worker->supervisor->loop, &worker->timer);
+	worker->held = worker->state;
 	set_state(worker, WORKER_ENDS);
 	return true;
 }
@@ -591,9 +596,16 @@ void worker_let_go(struct worker *worker, bool gone)
 
 	if (gone) {
 		end(worker, EXIT_DONE);
+	} else if (worker->held == WORKER_QUIESCED) {
+		quiesced(worker);
+	} else if (worker->held == WORKER_RESTS && !supervisor->stopped) {
+		rest(worker);
 	} else {
 		set_state(worker, WORKER_FAILED);
-		supervisor->on_failed(worker);
+		if (!supervisor->stopped)
+			supervisor->on_failed(worker);
+		else if (!supervisor->leaves)
+			leave_behind(worker);
 	}
 	supervisor_go_on(supervisor);
 }

@@ -55,7 +55,7 @@ struct worker {
 
 	struct supervisor *supervisor; /* supervisor.c's from here on; others may read */
 	struct worker *next;
-	enum worker_state state;
+	enum worker_state state, held; /* held: before worker_hold() */
 	pid_t pid;        /* 0: there is no process */
 	int channel;      /* we write */
 	ev_child child;
@@ -94,7 +94,7 @@ struct supervisor {
 	unsigned starting;
 	int folder; /* that we were started in, which relative paths are relative to */
 	int status; /* of the first that failed, and that nobody asked for */
-	bool begun, settled, stopped, leaves, gone;
+	bool begun, settled, stopped, hurries, leaves, gone;
 	int signal; /* that it was stopped by */
 };
 
@@ -127,8 +127,8 @@ void worker_pause(struct worker *worker);
 /* One that rests, has failed or is quiesced is started now; one that pauses would be. */
 void worker_again(struct worker *worker);
 /*
- * One that rests, has failed or is quiesced is not started until worker_let_go(), by who deletes its
- * device meanwhile: gone, and the worker is as well, or it counts as one that has failed.
+ * One that rests, has failed or is quiesced is not started until worker_let_go(), by who
+ * deletes its device meanwhile: gone, and the worker is as well, or it is what it was.
  * false: there is, or may be, a process.
  */
 bool worker_hold(struct worker *worker);

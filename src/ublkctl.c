@@ -266,8 +266,9 @@ static void print_users(const json_t *answer)
 		ublkd_note("'%s' is deleted, but still open or mounted: its number is free when its "
 			   "last user is gone", text_of(answer, "name"));
 	if (json_is_string(json_object_get(answer, "file")))
-		ublkd_note("'%s' is deleted, but '%s' brings it back at the next start; del --persist "
-			   "removes that, too", text_of(answer, "name"), text_of(answer, "file"));
+		ublkd_note("'%s' brings '%s' back at the next start; del --persist removes it, where it "
+			   "is in the folder that the server was given", text_of(answer, "file"),
+			   text_of(answer, "name"));
 }
 
 /* Where it was to be removed. */

@@ -140,8 +140,8 @@ static void a_file_that_is_left_is_named(void **state)
 #define LEFT "{\"parameters\":{\"name\":\"x\",\"holder\":null,\"lingers\":false,\"file\":\"/c/x.conf\"}}"
 	(void)state;
 	assert_int_equal(status_of(LEFT, "del", "x", NULL), EXIT_DONE);
-	assert_string_equal(said, "ublkctl: 'x' is deleted, but '/c/x.conf' brings it back at the next "
-			    "start; del --persist removes that, too\n");
+	assert_string_equal(said, "ublkctl: '/c/x.conf' brings 'x' back at the next start; del --persist "
+			    "removes it, where it is in the folder that the server was given\n");
 	assert_int_equal(status_of(LEFT, "del", "--persist", "x"), EXIT_RUNTIME);
 #undef LEFT
 }
