@@ -23,7 +23,7 @@ void wait_serve(struct reactor *reactor)
 			continue;
 		}
 		/* As often as with libev. */
-		if (rounds % ROUNDS_PER_PASS == 0)
+		if (rounds % ROUNDS_PER_LOOK == 0)
 			schedule_adapt(&reactor->schedule, reactor->arrived, reactor->arrivals);
 		turn(reactor, true);
 	}
