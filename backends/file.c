@@ -41,6 +41,7 @@ struct file {
 	bool created;     /* open made the file */
 	bool window;      /* the device has an end of its own, and the file may go on */
 	bool lock;        /* the bytes of the device are locked */
+	bool passed;      /* a client has opened it */
 };
 
 static const char *const cache_names[] = { "none", "writeback", "writethrough", "unsafe", NULL };
@@ -51,7 +52,8 @@ static const struct ublkd_option file_options[] = {
 	{ .name = "path", .type = UBLKD_OPT_PATH, .offset = FIELD(path), .required = true,
 	  .arg = "FILE", .help = "the regular file or block device to serve" },
 	{ .name = "create", .type = UBLKD_OPT_SIZE, .offset = FIELD(create), .min = 512, .once = true,
-	  .max = INT64_MAX, .arg = "SIZE", .help = "make FILE, sparse and this long; it must not exist" },
+	  .makes = true, .max = INT64_MAX, .arg = "SIZE",
+	  .help = "make FILE, sparse and this long; it must not exist" },
 	{ .name = "cache", .type = UBLKD_OPT_ENUM, .offset = FIELD(cache), .values = cache_names,
 	  .preset = "none", .arg = "MODE", .help = "use of the page cache" },
 	{ .name = "offset", .type = UBLKD_OPT_SIZE, .offset = FIELD(offset), .max = INT64_MAX,
@@ -73,10 +75,10 @@ static void pause_briefly(void)
 }
 
 /* EBUSY: a block device that is mounted or held by somebody with O_EXCL. */
-static int open_retrying(const struct file_config *c, int flags, double seconds)
+static int open_retrying(const char *path, int flags, double seconds)
 {
 	for (;; seconds -= 0.05) {
-		int fd = open(c->path, flags, 0666);
+		int fd = open(path, flags, 0666);
 
 		if (fd >= 0)
 			return fd;
@@ -86,20 +88,36 @@ static int open_retrying(const struct file_config *c, int flags, double seconds)
 	}
 }
 
+static double patience_of(const struct file_config *c)
+{
+	return c->lock ? (double)c->lock_timeout : 0;
+}
+
+static int report_open(const struct file_config *c, int fd)
+{
+	if (fd == -EBUSY)
+		ublkd_error("cannot open '%s': it is in use (mounted, or held by another program)",
+			    c->path);
+	else if (fd < 0)
+		ublkd_error("cannot %s '%s': %s", c->create ? "create" : "open", c->path,
+			    strerror(-fd));
+	return fd;
+}
+
 static int open_path(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
 {
 	int access = wish->read_only && !c->create ? O_RDONLY : O_RDWR;
 	int flags = O_CLOEXEC | (c->create ? O_CREAT | O_EXCL : 0);
-	double patience = c->lock ? (double)c->lock_timeout : 0;
+	double patience = patience_of(c);
 	struct stat st;
 	int fd;
 
 	/* O_EXCL without O_CREAT means something on block devices only. */
 	if (!c->create && c->lock && !wish->look && !stat(c->path, &st) && S_ISBLK(st.st_mode))
 		flags |= O_EXCL;
-	fd = open_retrying(c, flags | access, patience);
+	fd = open_retrying(c->path, flags | access, patience);
 	if ((fd == -EACCES || fd == -EROFS || fd == -EPERM) && access == O_RDWR && !c->create) {
-		int ro_fd = open_retrying(c, flags | O_RDONLY, patience);
+		int ro_fd = open_retrying(c->path, flags | O_RDONLY, patience);
 
 		if (ro_fd >= 0) {
 			ublkd_note("'%s' cannot be written (%s): the device is read-only", c->path,
@@ -108,13 +126,49 @@ static int open_path(struct file *f, const struct file_config *c, const struct u
 			fd = ro_fd;
 		}
 	}
-	if (fd == -EBUSY)
-		ublkd_error("cannot open '%s': it is in use (mounted, or held by another program)",
-			    c->path);
-	else if (fd < 0)
-		ublkd_error("cannot %s '%s': %s", c->create ? "create" : "open", c->path,
-			    strerror(-fd));
-	return fd;
+	return report_open(c, fd);
+}
+
+/*
+ * A block device is claimed by whoever opens it, so it is opened once more, by what was
+ * passed and not by its path, with the same access.
+ */
+static int claim_passed(const struct file_config *c, int fd, int access)
+{
+	char path[32];
+	int own;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open_retrying(path, O_CLOEXEC | O_EXCL | access, patience_of(c));
+	close(fd);
+	return report_open(c, own);
+}
+
+static int use_passed(struct file *f, const struct file_config *c, const struct ublkd_wish *wish,
+		      int fd)
+{
+	int access = fcntl(fd, F_GETFL) & O_ACCMODE;
+	struct stat st = { 0 };
+
+	f->passed = true;
+	if (access == O_RDONLY && !wish->read_only)
+		ublkd_note("'%s' was opened to be read only: the device is read-only", c->path);
+	f->target.read_only = access == O_RDONLY;
+	fstat(fd, &st);
+	if (c->create && (access == O_RDONLY || !S_ISREG(st.st_mode) || st.st_size)) {
+		ublkd_error("create: expected an empty file that is open to be written, got '%s' as it "
+			    "was passed", c->path);
+		close(fd);
+		return -EEXIST;
+	}
+	return c->lock && !wish->look && S_ISBLK(st.st_mode) ? claim_passed(c, fd, access) : fd;
+}
+
+static int open_backing(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
+{
+	int fd = ublkd_passed_open(wish, "path");
+
+	return fd == -ENOENT ? open_path(f, c, wish) : fd < 0 ? fd : use_passed(f, c, wish, fd);
 }
 
 static int check_type(struct file *f, const struct file_config *c)
@@ -168,6 +222,12 @@ static int lock_file(const struct file *f, uint64_t length, double patience)
 		pause_briefly();
 	}
 	return 0;
+}
+
+/* Where others have the same open file, the lock would stay. */
+static void unlock_file(const struct file *f)
+{
+	fcntl(f->fd, F_OFD_SETLK, &(struct flock){ .l_type = F_UNLCK, .l_whence = SEEK_SET });
 }
 
 /* The size of the file or block device. -errno after an error text. */
@@ -422,14 +482,15 @@ static void file_close(struct ublkd_target *target)
 
 	if (f->created && target->unused)
 		unlink(f->path);
+	if (f->lock && f->passed)
+		unlock_file(f);
 	free(f->path);
 	close(f->fd);
 }
 
-static int file_open(struct ublkd_target *target, const void *config, const struct ublkd_wish *wish)
+static int open_target(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
 {
-	struct file *f = (struct file *)target;
-	const struct file_config *c = config;
+	struct ublkd_target *target = &f->target;
 	uint64_t size = wish->size ? wish->size : c->size;
 	int ret;
 
@@ -438,13 +499,13 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 		ublkd_error("no memory");
 		return -ENOMEM;
 	}
-	f->fd = open_path(f, c, wish);
+	f->fd = open_backing(f, c, wish);
 	if (f->fd < 0) {
 		free(f->path);
 		return f->fd;
 	}
 	f->offset = c->offset;
-	f->created = c->create;
+	f->created = c->create && !f->passed;
 	f->window = c->size;
 	ret = check_type(f, c);
 	f->lock = c->lock && !f->block && !wish->look;
@@ -471,6 +532,15 @@ static int file_open(struct ublkd_target *target, const void *config, const stru
 	target->files[0] = f->fd;
 	target->nr_files = 1;
 	return 0;
+}
+
+static int file_open(struct ublkd_target *target, const void *config, const struct ublkd_wish *wish)
+{
+	struct file_config c = *(const struct file_config *)config;
+
+	if (wish->again)
+		c.create = 0;
+	return open_target((struct file *)target, &c, wish);
 }
 
 /* ---- another size ---------------------------------------------------------------- */

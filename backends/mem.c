@@ -55,6 +55,7 @@ struct mem {
 	uint64_t old_mapped;
 	char *path;                 /* of a named file */
 	bool created;               /* open made the file */
+	bool passed;                /* a client has opened it */
 };
 
 static const char *const huge_names[] = { "no", "2M", "1G", NULL };
@@ -64,7 +65,8 @@ static const char *const huge_names[] = { "no", "2M", "1G", NULL };
 static const struct ublkd_option mem_options[] = {
 	{ .name = "size", .type = UBLKD_OPT_SIZE, .offset = FIELD(size), .min = 512,
 	  .max = INT64_MAX, .arg = "SIZE", .help = "size; needed unless an existing file has one" },
-	{ .name = "path", .type = UBLKD_OPT_PATH, .offset = FIELD(path), .arg = "FILE",
+	{ .name = "path", .type = UBLKD_OPT_PATH, .offset = FIELD(path), .makes = true,
+	  .arg = "FILE",
 	  .help = "keep the data in this file on tmpfs, made if it does not exist" },
 	{ .name = "huge", .type = UBLKD_OPT_ENUM, .offset = FIELD(huge), .values = huge_names,
 	  .preset = "no", .arg = "SIZE", .help = "use reserved huge pages; not with path=" },
@@ -76,6 +78,9 @@ static const struct ublkd_option mem_options[] = {
  * take 512 MiB of addresses, of which a process has a quarter of a million.
  */
 #define MOST (UINT64_C(1) << 44)
+
+/* Bytes that are given back or cleared by one request, during which no other is begun. */
+#define MOST_AT_ONCE (16u << 20)
 
 /* ---- opening ----------------------------------------------------------------------- */
 
@@ -158,9 +163,14 @@ static int open_anonymous(struct mem *m, const struct mem_config *c)
 	return 0;
 }
 
+static bool is_written(const struct mem *m)
+{
+	return (fcntl(m->fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+}
+
 static int lock_named(struct mem *m, const struct mem_config *c)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lock = { .l_type = is_written(m) ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
 
 	for (int tries = 60; fcntl(m->fd, F_OFD_SETLK, &lock); tries--) {
 		if (!tries || (errno != EAGAIN && errno != EACCES)) {
@@ -172,9 +182,36 @@ static int lock_named(struct mem *m, const struct mem_config *c)
 	return 0;
 }
 
-static int open_named(struct mem *m, const struct mem_config *c, uint64_t resized, bool look)
+static int open_path(struct mem *m, const struct mem_config *c, const struct ublkd_wish *wish)
 {
-	uint64_t size = resized ? resized : c->size;
+	m->fd = open(c->path, O_RDWR | O_CLOEXEC);
+	if (m->fd < 0 && errno == ENOENT && c->size && !wish->again) {
+		m->fd = open(c->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
+		m->created = m->fd >= 0;
+	}
+	if (m->fd >= 0)
+		return 0;
+	ublkd_error("cannot open '%s': %s%s", c->path, strerror(errno),
+		    errno == ENOENT && !c->size ? "; size= would make it" : "");
+	return -errno;
+}
+
+static int open_backing(struct mem *m, const struct mem_config *c, const struct ublkd_wish *wish)
+{
+	m->fd = ublkd_passed_open(wish, "path");
+	if (m->fd == -ENOENT)
+		return open_path(m, c, wish);
+	m->passed = m->fd >= 0;
+	if (!m->passed || wish->read_only || is_written(m))
+		return m->passed ? 0 : m->fd;
+	ublkd_error("path: expected a file that is open to be written without read-only=yes, got "
+		    "'%s', which was opened to be read only", c->path);
+	return -EACCES;
+}
+
+static int open_named(struct mem *m, const struct mem_config *c, const struct ublkd_wish *wish)
+{
+	uint64_t resized = wish->size, size = resized ? resized : c->size;
 	struct statfs fs;
 	struct stat st;
 	int ret;
@@ -188,16 +225,9 @@ static int open_named(struct mem *m, const struct mem_config *c, uint64_t resize
 		ublkd_error("no memory");
 		return -ENOMEM;
 	}
-	m->fd = open(c->path, O_RDWR | O_CLOEXEC);
-	if (m->fd < 0 && errno == ENOENT && c->size && !resized) {
-		m->fd = open(c->path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
-		m->created = m->fd >= 0;
-	}
-	if (m->fd < 0) {
-		ublkd_error("cannot open '%s': %s%s", c->path, strerror(errno),
-			    errno == ENOENT && !c->size ? "; size= would make it" : "");
-		return -errno;
-	}
+	ret = open_backing(m, c, wish);
+	if (ret)
+		return ret;
 	if (fstat(m->fd, &st) || fstatfs(m->fd, &fs)) {
 		ublkd_error("cannot look at '%s': %s", c->path, strerror(errno));
 		return -errno;
@@ -207,7 +237,7 @@ static int open_named(struct mem *m, const struct mem_config *c, uint64_t resize
 			    "serves others", c->path);
 		return -EMEDIUMTYPE;
 	}
-	ret = look ? 0 : lock_named(m, c);
+	ret = wish->look ? 0 : lock_named(m, c);
 	if (ret)
 		return ret;
 	if (resized && (uint64_t)st.st_size < resized) {
@@ -219,6 +249,10 @@ static int open_named(struct mem *m, const struct mem_config *c, uint64_t resize
 		ublkd_error("size: expected %" PRIu64 ", the size of '%s', got '%" PRIu64 "'",
 			    (uint64_t)st.st_size, c->path, c->size);
 		return -EINVAL;
+	}
+	if (!st.st_size && wish->again) {
+		ublkd_error("'%s' is empty: expected the data of the device", c->path);
+		return -ENODATA;
 	}
 	if (!st.st_size && (!c->size || ftruncate(m->fd, (off_t)c->size))) {
 		ublkd_error("'%s' is empty: expected size=SIZE, got %s", c->path,
@@ -250,6 +284,9 @@ static void mem_close(struct ublkd_target *target)
 		munmap((void *)m->present, bits_for(m, m->most));
 	if (m->created && target->unused)
 		unlink(m->path);
+	/* Where others have the same open file, the lock would stay. */
+	if (m->passed)
+		fcntl(m->fd, F_OFD_SETLK, &(struct flock){ .l_type = F_UNLCK, .l_whence = SEEK_SET });
 	free(m->path);
 	if (m->fd >= 0)
 		close(m->fd);
@@ -262,7 +299,7 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	int ret;
 
 	m->fd = -1;
-	ret = c->path ? open_named(m, c, wish->size, wish->look) : open_anonymous(m, c);
+	ret = c->path ? open_named(m, c, wish) : open_anonymous(m, c);
 	if (ret) {
 		target->unused = true;
 		mem_close(target);
@@ -270,7 +307,10 @@ static int mem_open(struct ublkd_target *target, const void *config, const struc
 	}
 	target->physical_block_size = 4096;
 	target->discard_granularity = m->page;
+	/* A smaller one would never give back a page. */
+	target->max_discard = m->page > MOST_AT_ONCE ? m->page : MOST_AT_ONCE;
 	target->write_zeroes = true;
+	target->max_write_zeroes = MOST_AT_ONCE;
 	target->sqes_per_io = 1; /* none, in truth */
 	m->used = target->size;
 	return 0;

@@ -35,6 +35,7 @@ static int null_open(struct ublkd_target *target, const void *config, const stru
 	target->nr_files = 1;
 	target->ring_only = true;
 	target->sqes_per_io = 1;
+	target->no_effort = true;
 	target->leaves_reads = !c->zeros;
 	target->size = wish->size ? wish->size : c->size;
 	target->discard_granularity = 512;

@@ -8,6 +8,7 @@
 #include <sys/inotify.h>
 
 #include "log.h"
+#include "use.h"
 #include "util/macros.h"
 
 /*
@@ -16,6 +17,8 @@
  */
 #define TICK_SECONDS 0.5
 #define PROBE_SECONDS 10
+/* As long as somebody has claimed it and the system does not say who, the next probe is twice as far. */
+#define MOST_TICKS 16
 
 #define USE_EVENTS (IN_OPEN | IN_CLOSE_WRITE | IN_CLOSE_NOWRITE)
 
@@ -79,6 +82,21 @@ static void read_events(struct autoclear *watch)
 	}
 }
 
+/* Idle while somebody has it open, or nobody ever had. */
+static void adjust_tick(struct autoclear *watch)
+{
+	bool ticks = (watch->used || watch->wanted) && !watch->opens;
+
+	if (ticks && !ev_is_active(&watch->tick)) {
+		watch->quiet = false;
+		watch->pause = watch->pauses = 1;
+		ev_timer_set(&watch->tick, TICK_SECONDS, TICK_SECONDS);
+		ev_timer_start(watch->loop, &watch->tick);
+	} else if (!ticks) {
+		ev_timer_stop(watch->loop, &watch->tick);
+	}
+}
+
 static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 {
 	struct autoclear *watch = container_of(watcher, struct autoclear, on_event);
@@ -87,6 +105,7 @@ static void on_event(struct ev_loop *loop, ev_io *watcher, int events)
 	(void)loop;
 	(void)events;
 	read_events(watch);
+	adjust_tick(watch);
 	log_switch(before);
 }
 
@@ -96,6 +115,8 @@ static void probed(struct helper *probe, int status)
 
 	watch->probing = false;
 	read_events(watch);
+	watch->pauses = status ? MIN(2 * watch->pauses, MOST_TICKS) : 1;
+	watch->pause = watch->pauses;
 	if (!status && !watch->opens)
 		watch->unused(watch);
 }
@@ -103,12 +124,17 @@ static void probed(struct helper *probe, int status)
 static void look(struct autoclear *watch)
 {
 	bool was_quiet = watch->quiet;
+	char holder[USE_TEXT_SIZE];
 
 	read_events(watch);
-	watch->quiet = watch->used && !watch->opens;
-	if (!watch->quiet || !was_quiet || watch->probing || watch->paused)
+	adjust_tick(watch);
+	watch->quiet = ev_is_active(&watch->tick);
+	if (!watch->quiet || !was_quiet || watch->probing || watch->paused || --watch->pause)
 		return;
 	watch->quiet = false;
+	watch->pause = 1;
+	if (use_find_node(watch->node, holder))
+		return;
 	watch->probe.done = probed;
 	watch->probing = !helper_start(&watch->probe, watch->loop,
 				       (const char *const[]){ HELPER_PROBE, watch->node, NULL },
@@ -144,8 +170,21 @@ int autoclear_start(struct autoclear *watch)
 	ev_io_init(&watch->on_event, on_event, watch->inotify_fd, EV_READ);
 	ev_io_start(watch->loop, &watch->on_event);
 	ev_timer_init(&watch->tick, on_tick, TICK_SECONDS, TICK_SECONDS);
-	ev_timer_start(watch->loop, &watch->tick);
+	adjust_tick(watch);
 	return 0;
+}
+
+bool autoclear_is_unused(struct autoclear *watch)
+{
+	read_events(watch);
+	adjust_tick(watch);
+	return !watch->opens;
+}
+
+void autoclear_want(struct autoclear *watch, bool wanted)
+{
+	watch->wanted = wanted;
+	adjust_tick(watch);
 }
 
 void autoclear_pause(struct autoclear *watch)
@@ -160,6 +199,7 @@ void autoclear_go_on(struct autoclear *watch)
 	read_events(watch);
 	watch->paused = false;
 	watch->used = watch->used_before || watch->opens;
+	adjust_tick(watch);
 }
 
 void autoclear_stop(struct autoclear *watch)

@@ -2,8 +2,8 @@
 /*
  * Notices when a device was used and its last user is gone. Programs that
  * open a node are counted by inotify; file systems, swap and stacked devices
- * claim the device inside the kernel, which a helper's exclusive open finds.
- * Main thread.
+ * claim the device inside the kernel, which use.c finds, or else a helper's
+ * exclusive open. Main thread.
  */
 #ifndef AUTOCLEAR_H
 #define AUTOCLEAR_H
@@ -17,6 +17,7 @@ struct autoclear {
 	/* Set by the caller. */
 	struct ev_loop *loop;
 	const char *node; /* /dev/ublkbN; its partitions are watched too */
+	bool used;        /* it was opened; autoclear.c's, once the watch has begun */
 	/*
 	 * Nobody has the device open, has mounted or claimed it. It is called
 	 * again after a while as long as that is so and the watch goes on.
@@ -29,8 +30,9 @@ struct autoclear {
 	ev_io on_event;
 	ev_timer tick;
 	unsigned opens;   /* by programs, now */
-	bool used;        /* it was opened since the watch began; or, the caller's: that is all the same */
+	bool wanted;      /* see autoclear_want() */
 	bool quiet;       /* unused at the last tick */
+	unsigned pause, pauses; /* ticks until the next probe, and between two */
 	bool probing;
 	bool paused, used_before; /* used, when it was paused */
 	struct helper probe;
@@ -38,6 +40,10 @@ struct autoclear {
 
 /* 0, or -errno after an error text. */
 int autoclear_start(struct autoclear *watch);
+/* No program has it open by now, as far as is known. */
+bool autoclear_is_unused(struct autoclear *watch);
+/* Whether it was used before is all the same from now on, or matters again. */
+void autoclear_want(struct autoclear *watch, bool wanted);
 /* What opens and closes the device in between is no use of it, and nobody looks for one. */
 void autoclear_pause(struct autoclear *watch);
 void autoclear_go_on(struct autoclear *watch);

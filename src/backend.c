@@ -132,6 +132,22 @@ void backend_resized(struct ublkd_target *target, uint64_t size)
 		target->ops->resized(target);
 }
 
+int ublkd_passed_open(const struct ublkd_wish *wish, const char *option)
+{
+	const struct ublkd_passed *passed = wish->passed;
+	int fd;
+
+	while (passed && passed->option && strcmp(passed->option, option))
+		passed++;
+	if (!passed || !passed->option)
+		return -ENOENT;
+	fd = fcntl(passed->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		return fd;
+	ublkd_error("%s: cannot use the file that was passed: %s", option, strerror(errno));
+	return -errno;
+}
+
 void ublkd_target_like_lower(struct ublkd_target *target)
 {
 	const struct ublkd_backend *ops = target->ops;

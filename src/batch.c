@@ -34,21 +34,31 @@ static unsigned power_of_two_from(unsigned n)
 	return power;
 }
 
-/* To the ring: the buffers from the next in turn up to this one. */
-static void lend(struct batch *batch, unsigned last)
+/*
+ * An entry of the lent ring for each buffer. As they go to the kernel in the order in which
+ * they come back, each has its entry for good, and to lend it again is to say so.
+ */
+static void fill_lent(struct batch *batch)
 {
-	unsigned buffer, n = 0;
-
-	/* One that the kernel took and then had no room to tell of is among them. */
-	do {
-		buffer = batch->next_buffer;
+	io_uring_buf_ring_init(batch->lent);
+	for (unsigned buffer = 0; buffer < batch->nr_buffers; buffer++)
 		io_uring_buf_ring_add(batch->lent, batch->tags + buffer * batch->tags_each,
 				      (unsigned)(batch->tags_each * sizeof(*batch->tags)),
 				      (unsigned short)buffer,
-				      io_uring_buf_ring_mask(batch->nr_buffers), (int)n++);
-		batch->next_buffer = buffer + 1 < batch->nr_buffers ? buffer + 1 : 0;
-	} while (buffer != last);
-	io_uring_buf_ring_advance(batch->lent, (int)n);
+				      io_uring_buf_ring_mask(batch->nr_buffers), (int)buffer);
+	io_uring_buf_ring_advance(batch->lent, (int)batch->nr_buffers);
+}
+
+/*
+ * To the ring: the buffers from the next in turn up to this one. One that the kernel took
+ * and then had no room to tell of is among them.
+ */
+static void lend_again(struct batch *batch, unsigned last)
+{
+	unsigned mask = batch->nr_buffers - 1;
+
+	io_uring_buf_ring_advance(batch->lent, (int)(((last - batch->next_buffer) & mask) + 1));
+	batch->next_buffer = (last + 1) & mask;
 }
 
 static void lay_out(struct batch *batch, unsigned depth)
@@ -106,8 +116,7 @@ int batch_open(struct batch **opened, struct queue *queue)
 	ret = map(batch, shape->depth);
 	if (!ret) {
 		lay_out(batch, shape->depth);
-		io_uring_buf_ring_init(batch->lent);
-		lend(batch, batch->nr_buffers - 1);
+		fill_lent(batch);
 		ret = reactor_lend(queue->reactor, batch->lent, batch->nr_buffers);
 	}
 	if (ret >= 0) {
@@ -366,7 +375,7 @@ static void fetch_done(struct batch *batch, int result, uint32_t flags)
 	if (result > 0 && flags & IORING_CQE_F_BUFFER && buffer < batch->nr_buffers) {
 		take_tags(batch, batch->tags + buffer * batch->tags_each,
 			  MIN((unsigned)result / (unsigned)sizeof(*batch->tags), batch->tags_each));
-		lend(batch, buffer);
+		lend_again(batch, buffer);
 		batch->fetch_tries = 0;
 	}
 	if (flags & IORING_CQE_F_MORE)

@@ -159,11 +159,9 @@ int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pool
 	return 0;
 }
 
-void buffers_take_more(struct buffers *buffers)
+int buffers_take_more(struct buffers *buffers)
 {
-	/* What cannot be had now is not tried again: who needs it takes it, or has to do without. */
-	if (populate(buffers, MIN(buffers->taken + PIECE, buffers->bytes)))
-		buffers->taken = buffers->bytes;
+	return populate(buffers, MIN(buffers->taken + PIECE, buffers->bytes));
 }
 
 void buffers_close(struct buffers *buffers)

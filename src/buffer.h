@@ -8,7 +8,9 @@
  * To take the pages, which the kernel clears, is most of what it takes to make
  * a device: so more than a few are taken once it is there, piece by piece. A
  * request that is earlier takes its own as it would any that is missing, on a
- * thread whose reclaim waits for no I/O (IO_FLUSHER).
+ * thread whose reclaim waits for no I/O (IO_FLUSHER). A device whose pages cannot
+ * be had fails; one that is taken over, whose requests wait already, has them before
+ * it is served.
  *
  * Threads: the reactor of the queue; buffers_bytes() any.
  */
@@ -78,8 +80,8 @@ size_t buffers_huge_page(void);
  */
 int buffers_open(struct buffers *buffers, unsigned count, size_t each, bool pooled,
 		 enum huge_pages huge, const char **what);
-/* Takes the next of the pages, which is done in a fraction of a millisecond. */
-void buffers_take_more(struct buffers *buffers);
+/* Takes the next of the pages, which is done in a fraction of a millisecond. 0, or -errno. */
+int buffers_take_more(struct buffers *buffers);
 static inline bool buffers_are_taken(const struct buffers *buffers)
 {
 	return buffers->taken == buffers->bytes;

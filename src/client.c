@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -11,27 +12,28 @@
 
 #include "exit.h"
 #include "log.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define AWAIT_PAUSE_NS 50000000 /* 50 ms */
 /* Of an answer, so that a server gone mad does not take all our memory. */
 #define MOST_INPUT (64u << 20)
 
-static double now(void)
+/* EAGAIN: so many have called at once that its socket takes no more just now. */
+static bool may_pass(int error, bool await)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+	return error == -EAGAIN || (await && (error == -ENOENT || error == -ECONNREFUSED));
 }
 
-static int reach(int fd, const struct sockaddr_un *address, double deadline)
+static int reach(int fd, const struct sockaddr_un *address, double deadline, bool await)
 {
 	while (fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address))) {
 		int ret = -errno;
 
-		if (fd < 0 || (ret != -ENOENT && ret != -ECONNREFUSED) || now() >= deadline)
+		if (fd < 0 || !may_pass(ret, await))
 			return ret;
+		if (clock_now() >= deadline)
+			return ret == -EAGAIN ? -ETIMEDOUT : ret;
 		nanosleep(&(struct timespec){ .tv_nsec = AWAIT_PAUSE_NS }, NULL);
 	}
 	return 0;
@@ -50,7 +52,7 @@ int client_open(struct connection *connection, const char *path, double timeout,
 		return -ENAMETOOLONG;
 	}
 	strcpy(address.sun_path, path);
-	ret = reach(fd, &address, await ? now() + timeout : 0);
+	ret = reach(fd, &address, clock_now() + timeout, await);
 	if (ret) {
 		ublkd_error("cannot reach a server at '%s': %s%s", path, strerror(-ret),
 			    ret == -ENOENT || ret == -ECONNREFUSED ?
@@ -71,18 +73,37 @@ void client_close(struct connection *connection)
 static int wait_for(const struct connection *connection, short events, double deadline)
 {
 	struct pollfd waiting = { .fd = connection->fd, .events = events };
-	double left = deadline - now();
+	double left = deadline - clock_now();
 	int ret = left <= 0 ? 0 : poll(&waiting, 1, (int)(left * 1000) + 1);
 
 	return ret > 0 || (ret < 0 && errno == EINTR) ? 0 : ret ? -errno : -ETIMEDOUT;
 }
 
-static int put(const struct connection *connection, const char *text, double deadline)
+/* Descriptors go with the first byte. */
+static ssize_t send_with(int fd, const char *text, size_t length, const int *files, unsigned nr_files)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(CLIENT_FILES * sizeof(int))] = { 0 };
+	struct iovec data = { .iov_base = (char *)(uintptr_t)text, .iov_len = length };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+				  .msg_controllen = CMSG_SPACE(nr_files * sizeof(int)) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	assert(nr_files <= CLIENT_FILES);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(nr_files * sizeof(int));
+	memcpy(CMSG_DATA(header), files, nr_files * sizeof(int));
+	return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+
+static int put(const struct connection *connection, const char *text, const int *files,
+	       unsigned nr_files, double deadline)
 {
 	size_t left = strlen(text) + 1;
 
 	while (left) {
-		ssize_t sent = send(connection->fd, text, left, MSG_NOSIGNAL);
+		ssize_t sent = nr_files ? send_with(connection->fd, text, left, files, nr_files) :
+					  send(connection->fd, text, left, MSG_NOSIGNAL);
 		int ret = sent < 0 && errno != EAGAIN && errno != EINTR ? -errno : 0;
 
 		if (!ret && sent < 0)
@@ -91,6 +112,8 @@ static int put(const struct connection *connection, const char *text, double dea
 			return ret;
 		text += MAX(sent, 0);
 		left -= (size_t)MAX(sent, 0);
+		if (sent > 0)
+			nr_files = 0;
 	}
 	return 0;
 }
@@ -152,19 +175,27 @@ static bool is_answer(json_t *answer)
 	       (!error || json_is_string(error));
 }
 
-json_t *client_call(struct connection *connection, const char *method, json_t *parameters,
-		    int *status)
+void client_send(struct connection *connection, const char *method, json_t *parameters,
+		 const int *files, unsigned nr_files)
 {
 	json_t *call = json_pack("{s:s, s:o}", "method", method, "parameters",
-				 parameters ? parameters : json_object()), *answer = NULL;
+				 parameters ? parameters : json_object());
 	_cleanup_free_ char *text = call ? json_dumps(call, JSON_COMPACT) : NULL;
-	double deadline = now() + connection->timeout;
-	int ret = text ? put(connection, text, deadline) : -ENOMEM;
 
 	json_decref(call);
+	connection->deadline = clock_now() + connection->timeout;
+	connection->sent = text ? put(connection, text, files, nr_files, connection->deadline) :
+				  -ENOMEM;
+}
+
+json_t *client_receive(struct connection *connection, int *status)
+{
+	json_t *answer = NULL;
+	int ret = connection->sent;
+
 	/* One that turned us away has said why before it hung up. */
 	if (!ret || ret == -EPIPE || ret == -ECONNRESET)
-		ret = get(connection, deadline, &answer);
+		ret = get(connection, connection->deadline, &answer);
 	if (!ret && is_answer(answer))
 		return answer;
 	json_decref(answer);
@@ -177,4 +208,11 @@ json_t *client_call(struct connection *connection, const char *method, json_t *p
 		ublkd_error("cannot talk to the server: %s",
 			    ret ? strerror(-ret) : "its answer is no message of Varlink");
 	return NULL;
+}
+
+json_t *client_call(struct connection *connection, const char *method, json_t *parameters,
+		    const int *files, unsigned nr_files, int *status)
+{
+	client_send(connection, method, parameters, files, nr_files);
+	return client_receive(connection, status);
 }

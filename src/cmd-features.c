@@ -54,7 +54,7 @@ static int features_main(int argc, char **argv)
 {
 	struct ev_loop *loop = ev_default_loop(EVFLAG_NOENV);
 	struct query query = { .features.done = answered, .status = EXIT_DONE };
-	struct ctrl ctrl;
+	struct ctrl ctrl = { 0 };
 
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		command_print_help(&features_command);

@@ -15,6 +15,7 @@
 #include "process.h"
 #include "spec.h"
 #include "util/macros.h"
+#include "util/uuid.h"
 
 struct run_config {
 	struct process_config process;
@@ -125,9 +126,8 @@ static void start_child(struct run *run)
 	snprintf(id, sizeof(id), "%u", run->device.id);
 	setenv("UBLKD_DEVICE", run->device.node.path, 1);
 	setenv("UBLKD_DEVICE_ID", id, 1);
-	process_limit_files(&run->process, true);
-	ret = guard_command_start(&run->process.guard, run->child_argv, &pid);
-	process_limit_files(&run->process, false);
+	setenv("UBLKD_DEVICE_UUID", run->device.entry.uuid, 1);
+	ret = guard_command_start(&run->process.guard, run->process.files, run->child_argv, &pid);
 	if (ret) {
 		ublkd_error("cannot start a process for '%s': %s", run->child_argv[0],
 			    strerror(-ret));
@@ -160,6 +160,18 @@ static void on_stop(struct process *process, int signal)
 		return;
 	}
 	device_stop(&run->device, process->stops > 1);
+	notify_state(&process->notify, NOTIFY_STOPPING);
+}
+
+static void describe(struct notify *notify, char text[NOTIFY_TEXT])
+{
+	const struct run *run = container_of(notify, struct run, process.notify);
+
+	snprintf(text, NOTIFY_TEXT, "%s %s",
+		 run->device.stopping ? "deleting" :
+		 run->device.live     ? "serving" :
+					"starting",
+		 run->device.node.path[0] ? run->device.node.path : "a device");
 }
 
 static void on_stats(struct process *process)
@@ -174,7 +186,7 @@ static void on_live(struct device *device)
 	struct run *run = device->owner;
 	char line[NODE_NAME_MAX + 1];
 
-	if (process_leave_pid_file(&run->process)) {
+	if (process_ready(&run->process)) {
 		run->child_status = EXIT_RUNTIME;
 		device_stop(device, false);
 		return;
@@ -197,6 +209,16 @@ static void on_gone(struct device *device, int status)
 	ev_break(run->loop, EVBREAK_ALL);
 }
 
+static void set_uuid(struct run *run)
+{
+	const char *given = run->spec.device.uuid;
+
+	if (given)
+		snprintf(run->device.entry.uuid, UUID_SIZE, "%s", given);
+	else
+		uuid_make(run->device.entry.uuid);
+}
+
 static int serve(struct run *run)
 {
 	int status;
@@ -210,7 +232,7 @@ static int serve(struct run *run)
 		ctrl_close(&run->ctrl);
 		return EXIT_RUNTIME;
 	}
-	status = spec_open(&run->spec, 0, &run->target);
+	status = spec_open(&run->spec, &run->target);
 	if (status) {
 		pool_close(&run->pool);
 		ctrl_close(&run->ctrl);
@@ -224,6 +246,7 @@ static int serve(struct run *run)
 	run->device.target = run->target;
 	run->device.uid = run->spec.uid;
 	run->device.gid = run->spec.gid;
+	set_uuid(run);
 	run->device.on_live = on_live;
 	run->device.on_gone = on_gone;
 	run->device.owner = run;
@@ -252,6 +275,7 @@ static int run_main(int argc, char **argv)
 	run.process.config = &run.config.process;
 	run.process.on_stop = on_stop;
 	run.process.on_stats = on_stats;
+	run.process.notify.describe = describe;
 	spec_init(&run.spec);
 	status = parse_arguments(&run, argc, argv);
 	if (!status && run.config.process.help) {

@@ -4,41 +4,92 @@
 #include <grp.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "exit.h"
 #include "log.h"
 #include "preflight.h"
 #include "serve.h"
+#include "serve-settings.h"
 #include "util/parse.h"
 
 /* All files are read, so that all that is wrong is said at once. */
 static int read_files(struct serve *serve, int argc, char **argv)
 {
 	int status = EXIT_DONE;
-	bool any = false;
 
 	serve->conf.kept = serve->config.state;
 	serve->conf.shared = serve->config.reactors > 0;
+	serve->conf.workers = serve->config.workers;
 	serve->conf.may_be_empty = serve->config.socket;
 	for (int i = 1; i < argc; i++) {
-		int ret;
+		int ret = strncmp(argv[i], "--", 2) ? conf_read(&serve->conf, argv[i]) : EXIT_DONE;
 
-		if (!strncmp(argv[i], "--", 2))
-			continue;
-		any = true;
-		ret = conf_read(&serve->conf, argv[i]);
 		if (!status)
 			status = ret;
 	}
-	if (!any && !serve->config.socket) {
+	return conf_check(&serve->conf) ? EXIT_USAGE : status;
+}
+
+static bool are_files(int argc, char **argv)
+{
+	int i = 1;
+
+	while (i < argc && !strncmp(argv[i], "--", 2))
+		i++;
+	return i < argc;
+}
+
+/* As far as is known before the table is ours; one of another boot's says nothing. */
+static bool devices_wait(const char *state)
+{
+	struct table table;
+	bool wait = false;
+
+	if (table_look(&table, state))
+		return false;
+	for (unsigned i = 0; i < table.count; i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u",
+			 (unsigned)table.entries[i].id);
+		wait |= table.entries[i].state == TABLE_WAITS && !access(path, F_OK);
+	}
+	table_close(&table);
+	return wait;
+}
+
+/*
+ * Where nothing is served as long as a file is wrong, the I/O of all devices that wait for a
+ * server waits for somebody who mends it. Who asks whether all is right, or lets another server
+ * go on, loses nothing by being refused.
+ */
+static bool goes_on_without(struct serve *serve, int status)
+{
+	const struct serve_config *config = &serve->config;
+
+	if (status == EXIT_RUNTIME || config->check || config->preflight || config->takeover ||
+	    !config->state || !devices_wait(config->state))
+		return false;
+	conf_drop_same(&serve->conf);
+	ublkd_error("%u file(s) that describe devices are wrong; as devices wait for a server, what is "
+		    "right is served all the same, and nothing is deleted that may be described",
+		    serve->conf.wrong);
+	return true;
+}
+
+static int find_devices(struct serve *serve, int argc, char **argv)
+{
+	int status;
+
+	if (!are_files(argc, argv) && !serve->config.socket) {
 		ublkd_error("serve: expected files or folders that describe devices, or --socket, "
 			    "got none");
 		return EXIT_USAGE;
 	}
-	if (conf_check(&serve->conf))
-		return EXIT_USAGE;
-	return status;
+	status = read_files(serve, argc, argv);
+	return status && goes_on_without(serve, status) ? EXIT_DONE : status;
 }
 
 static int check_state(const struct serve_config *config)
@@ -61,6 +112,19 @@ static int check_state(const struct serve_config *config)
 	return EXIT_USAGE;
 }
 
+/* What the command line says, and what it leaves to the file of settings. */
+static int read_settings(struct serve *serve)
+{
+	int status = serve_read_settings(serve);
+
+	if (status)
+		return status;
+	status = check_state(&serve->config);
+	if (status && serve->settings)
+		ublkd_note("the settings of '%s' count, too", serve->settings);
+	return status;
+}
+
 static int parse_flags(struct serve *serve, int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++)
@@ -74,7 +138,7 @@ static int parse_flags(struct serve *serve, int argc, char **argv)
 		if (status)
 			return status;
 	}
-	return check_state(&serve->config);
+	return serve->config.process.help ? EXIT_DONE : read_settings(serve);
 }
 
 static int find_group(const char *text, gid_t *gid)
@@ -101,7 +165,7 @@ static int serve_main(int argc, char **argv)
 	if (!status && serve.config.process.help) {
 		command_print_help(&serve_command);
 	} else if (!status) {
-		status = read_files(&serve, argc, argv);
+		status = find_devices(&serve, argc, argv);
 		if (!status)
 			status = find_group(serve.config.socket_group,
 					    &serve.manager.service.group);
@@ -124,6 +188,8 @@ static void serve_help(void)
 {
 	printf("\nOptions:\n");
 	options_print(stdout, serve_options, "--");
+	printf("\nIn the file of settings they are KEY = VALUE in the section [" SERVE_SECTION "]; the\n"
+	       "command line overrides them.\n");
 	printf("\nA FILE describes one device, a FOLDER holds such files, *.conf:\n\n"
 	       "  [device]\n"
 	       "  name = web                 before its messages; the file's name if not given\n"

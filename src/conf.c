@@ -4,162 +4,30 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ini.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "exit.h"
+#include "lines.h"
 #include "log.h"
 #include "util/macros.h"
-
-struct line {
-	unsigned number;
-	char *key, *value;
-};
-
-/* A file while it is read. */
-struct reading {
-	const char *path;
-	FILE *file;
-	unsigned number; /* of the line that was read last */
-	struct line *lines;
-	unsigned count;
-	int status;
-};
-
-/* ---- lines ------------------------------------------------------------------------ */
-
-static void fail(struct reading *reading, int status)
-{
-	if (!reading->status)
-		reading->status = status;
-}
-
-/* "FILE:LINE", or "FILE" for line 0. */
-static const char *place(char text[], size_t size, const char *path, unsigned number)
-{
-	if (number)
-		snprintf(text, size, "%s:%u", path, number);
-	else
-		snprintf(text, size, "%s", path);
-	return text;
-}
-
-static void line_error(struct reading *reading, unsigned number, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void line_error(struct reading *reading, unsigned number, const char *format, ...)
-{
-	char where[512], text[512];
-	const char *before;
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	before = log_switch(place(where, sizeof(where), reading->path, number));
-	ublkd_error("%s", text);
-	log_switch(before);
-	fail(reading, EXIT_USAGE);
-}
-
-/* The parser's fgets(); it would take the rest of a long line for another one. */
-static char *read_line(char *buffer, int size, void *stream)
-{
-	struct reading *reading = stream;
-	int c;
-
-	if (!fgets(buffer, size, reading->file))
-		return NULL;
-	reading->number++;
-	if (strchr(buffer, '\n') || strlen(buffer) < (size_t)size - 1) {
-		/* It would take an indented line for more of the last value. */
-		size_t blanks = strspn(buffer, " \t");
-
-		memmove(buffer, buffer + blanks, strlen(buffer + blanks) + 1);
-		return buffer;
-	}
-	line_error(reading, reading->number, "expected a line of at most %d characters", size - 2);
-	do
-		c = fgetc(reading->file);
-	while (c != '\n' && c != EOF);
-	strcpy(buffer, "\n");
-	return buffer;
-}
-
-static int on_line(void *user, const char *section, const char *key, const char *value)
-{
-	struct reading *reading = user;
-	struct line *more, *line;
-
-	if (strcmp(section, CONF_SECTION)) {
-		if (!reading->status)
-			line_error(reading, reading->number,
-				   *section ? "expected settings in the section [" CONF_SECTION
-					      "] alone, got '%s' in [%s]" :
-					      "expected [" CONF_SECTION "] before the settings, got '%s'",
-				   key, section);
-		return 1;
-	}
-	more = realloc(reading->lines, (reading->count + 1) * sizeof(*more));
-	if (!more) {
-		fail(reading, EXIT_RUNTIME);
-		return 1;
-	}
-	reading->lines = more;
-	line = &more[reading->count++];
-	*line = (struct line){ reading->number, strdup(key), strdup(value) };
-	if (!line->key || !line->value)
-		fail(reading, EXIT_RUNTIME);
-	return 1;
-}
-
-static void read_lines(struct reading *reading)
-{
-	int number;
-
-	reading->file = fopen(reading->path, "re");
-	if (!reading->file) {
-		ublkd_error("cannot open '%s': %s", reading->path, strerror(errno));
-		fail(reading, EXIT_USAGE);
-		return;
-	}
-	number = ini_parse_stream(read_line, reading, on_line, reading);
-	if (ferror(reading->file)) {
-		ublkd_error("cannot read '%s': %s", reading->path, strerror(errno));
-		fail(reading, EXIT_USAGE);
-	} else if (number) {
-		line_error(reading, (unsigned)number, "expected KEY = VALUE, [" CONF_SECTION
-			   "] or a comment, which begins with '#' or ';'");
-	}
-	fclose(reading->file);
-}
-
-static void free_lines(struct reading *reading)
-{
-	for (unsigned i = 0; i < reading->count; i++) {
-		free(reading->lines[i].key);
-		free(reading->lines[i].value);
-	}
-	free(reading->lines);
-}
 
 /* ---- a device from them ------------------------------------------------------------ */
 
 /* The line with this key, which nobody else looks at then; NULL: there is none. */
-static struct line *take_line(struct reading *reading, const char *key)
+static struct line *take_line(struct lines *lines, const char *key)
 {
 	struct line *found = NULL;
 
-	for (unsigned i = 0; i < reading->count; i++) {
-		struct line *line = &reading->lines[i];
+	for (unsigned i = 0; i < lines->count; i++) {
+		struct line *line = &lines->lines[i];
 
 		if (strcmp(line->key, key))
 			continue;
 		if (found)
-			line_error(reading, line->number, "%s: expected once, given twice", key);
+			lines_error(lines, line->number, "%s: expected once, given twice", key);
 		else
 			found = line;
 		line->key[0] = 0;
@@ -168,10 +36,10 @@ static struct line *take_line(struct reading *reading, const char *key)
 }
 
 /* The file's own name if it has none in it. */
-static void set_name(struct conf_device *device, struct reading *reading)
+static void set_name(struct conf_device *device, struct lines *lines)
 {
-	const struct line *line = take_line(reading, "name");
-	const char *base = basename(reading->path);
+	const struct line *line = take_line(lines, "name");
+	const char *base = basename(lines->path);
 	size_t length = strlen(base);
 
 	if (line)
@@ -181,48 +49,48 @@ static void set_name(struct conf_device *device, struct reading *reading)
 	else
 		device->name = strdup(base);
 	if (!device->name) {
-		fail(reading, EXIT_RUNTIME);
+		lines_fail(lines, EXIT_RUNTIME);
 		return;
 	}
 	if (!spec_name_fits(device->name))
-		line_error(reading, line ? line->number : 0,
+		lines_error(lines, line ? line->number : 0,
 			   "name: expected " SPEC_NAME_EXPECTED ", got '%s'%s", device->name,
 			   line ? "" : ", the file's name");
 }
 
-static void set_from_line(struct conf_device *device, struct reading *reading,
+static void set_from_line(struct conf_device *device, struct lines *lines,
 			  const struct line *line)
 {
 	char where[512];
 	const char *before;
 
-	before = log_switch(place(where, sizeof(where), reading->path, line->number));
-	fail(reading, spec_set(&device->spec, line->key, strlen(line->key), line->value));
+	before = log_switch(lines_place(lines, line->number, where, sizeof(where)));
+	lines_fail(lines, spec_set(&device->spec, line->key, strlen(line->key), line->value));
 	log_switch(before);
 }
 
-static void describe(struct conf_device *device, struct reading *reading)
+static void describe(struct conf_device *device, struct lines *lines)
 {
 	const struct line *backend;
 	const char *before;
 	char where[512];
 
-	set_name(device, reading);
-	backend = take_line(reading, "backend");
+	set_name(device, lines);
+	backend = take_line(lines, "backend");
 	if (!backend) {
-		line_error(reading, 0, "expected backend = [FILTER+]BACKEND, got none; "
+		lines_error(lines, 0, "expected backend = [FILTER+]BACKEND, got none; "
 			   "'ublkd help' lists them");
 		return;
 	}
-	before = log_switch(place(where, sizeof(where), reading->path, backend->number));
-	fail(reading, spec_set_backend(&device->spec, backend->value, false));
-	log_switch(place(where, sizeof(where), reading->path, 0));
-	for (unsigned i = 0; device->spec.nr_layers && i < reading->count; i++) {
-		if (reading->lines[i].key[0])
-			set_from_line(device, reading, &reading->lines[i]);
+	before = log_switch(lines_place(lines, backend->number, where, sizeof(where)));
+	lines_fail(lines, spec_set_backend(&device->spec, backend->value, false));
+	log_switch(lines_place(lines, 0, where, sizeof(where)));
+	for (unsigned i = 0; device->spec.nr_layers && i < lines->count; i++) {
+		if (lines->lines[i].key[0])
+			set_from_line(device, lines, &lines->lines[i]);
 	}
-	if (!reading->status)
-		fail(reading, spec_check(&device->spec));
+	if (!lines->status)
+		lines_fail(lines, spec_check(&device->spec));
 	log_switch(before);
 }
 
@@ -238,11 +106,16 @@ static char *from_root(const char *path)
 
 static void free_device(struct conf_device *device)
 {
-	spec_free(&device->spec);
-	free(device->name);
-	free(device->file);
-	free(device->place);
-	free(device);
+	struct conf_device *former;
+
+	for (; device; device = former) {
+		former = device->former;
+		spec_free(&device->spec);
+		free(device->name);
+		free(device->file);
+		free(device->place);
+		free(device);
+	}
 }
 
 static int add(struct conf *conf, struct conf_device *device)
@@ -259,7 +132,7 @@ static int add(struct conf *conf, struct conf_device *device)
 static int read_file(struct conf *conf, const char *path)
 {
 	struct conf_device *device = calloc(1, sizeof(*device));
-	struct reading reading = { .path = path };
+	struct lines lines = { .path = path, .section = CONF_SECTION };
 
 	if (!device) {
 		ublkd_error("no memory");
@@ -269,20 +142,23 @@ static int read_file(struct conf *conf, const char *path)
 	device->file = strdup(path);
 	device->place = from_root(path);
 	if (!device->file || !device->place)
-		fail(&reading, EXIT_RUNTIME);
+		lines_fail(&lines, EXIT_RUNTIME);
 	device->spec.shared = conf->shared;
-	if (!reading.status)
-		read_lines(&reading);
-	if (!reading.status)
-		describe(device, &reading);
-	free_lines(&reading);
-	if (!reading.status)
-		fail(&reading, add(conf, device));
-	if (reading.status == EXIT_RUNTIME)
+	device->spec.workers = conf->workers;
+	if (!lines.status)
+		lines_read(&lines);
+	if (!lines.status)
+		describe(device, &lines);
+	lines_free(&lines);
+	if (!lines.status)
+		lines_fail(&lines, add(conf, device));
+	if (lines.status == EXIT_RUNTIME)
 		ublkd_error("no memory");
-	if (reading.status)
+	if (lines.status) {
 		free_device(device);
-	return reading.status;
+		conf->wrong++;
+	}
+	return lines.status;
 }
 
 /* ---- files and folders ----------------------------------------------------------------- */
@@ -302,6 +178,7 @@ static int read_folder(struct conf *conf, const char *path)
 
 	if (count < 0) {
 		ublkd_error("cannot read the folder '%s': %s", path, strerror(errno));
+		conf->wrong++;
 		return EXIT_USAGE;
 	}
 	if (!count && !conf->may_be_empty) {
@@ -341,6 +218,7 @@ int conf_read(struct conf *conf, const char *path)
 
 	if (stat(path, &st)) {
 		ublkd_error("cannot open '%s': %s", path, strerror(errno));
+		conf->wrong++;
 		return EXIT_USAGE;
 	}
 	if (keep_path(conf, path)) {
@@ -350,20 +228,36 @@ int conf_read(struct conf *conf, const char *path)
 	return S_ISDIR(st.st_mode) ? read_folder(conf, path) : read_file(conf, path);
 }
 
+static bool have_one_name(const struct conf_device *a, const struct conf_device *b)
+{
+	return !strcmp(a->name, b->name);
+}
+
+static bool have_one_id(const struct conf_device *a, const struct conf_device *b)
+{
+	return a->spec.device.id_given && b->spec.device.id_given &&
+	       a->spec.device.id == b->spec.device.id;
+}
+
 /* Of two, the error is the later one's. */
 static int compare(const struct conf_device *a, const struct conf_device *b)
 {
 	int status = EXIT_DONE;
 	const char *before = log_switch(b->file);
 
-	if (!strcmp(a->name, b->name)) {
+	if (have_one_name(a, b)) {
 		ublkd_error("name: expected another than that of '%s', got '%s'", a->file, b->name);
 		status = EXIT_USAGE;
 	}
-	if (a->spec.device.id_given && b->spec.device.id_given &&
-	    a->spec.device.id == b->spec.device.id) {
+	if (have_one_id(a, b)) {
 		ublkd_error("id: expected another than that of '%s', got '%" PRIu64 "'", a->file,
 			    b->spec.device.id);
+		status = EXIT_USAGE;
+	}
+	if (a->spec.device.uuid && b->spec.device.uuid &&
+	    !strcmp(a->spec.device.uuid, b->spec.device.uuid)) {
+		ublkd_error("uuid: expected another than that of '%s', got '%s'", a->file,
+			    b->spec.device.uuid);
 		status = EXIT_USAGE;
 	}
 	log_switch(before);
@@ -392,6 +286,73 @@ int conf_check(const struct conf *conf)
 	return status;
 }
 
+struct conf_device **conf_find(const struct conf *conf, const char *name)
+{
+	for (unsigned i = 0; i < conf->count; i++) {
+		if (!strcmp(conf->devices[i]->name, name))
+			return &conf->devices[i];
+	}
+	return NULL;
+}
+
+/* It takes the place of the old one among the others. */
+static int check_instead(const struct conf *conf, const struct conf_device *old,
+			 const struct conf_device *device)
+{
+	int status = conf->kept ? EXIT_DONE : check_unkept(device);
+	const char *before;
+
+	if (strcmp(device->name, old->name)) {
+		before = log_switch(device->file);
+		ublkd_error("name: expected '%s', got '%s'", old->name, device->name);
+		log_switch(before);
+		return EXIT_USAGE;
+	}
+	for (unsigned i = 0; i < conf->count; i++) {
+		if (conf->devices[i] != old)
+			status |= compare(conf->devices[i], device);
+	}
+	return status;
+}
+
+int conf_renew(struct conf *conf, struct conf_device **device)
+{
+	struct conf one = { .shared = conf->shared, .workers = conf->workers };
+	struct conf_device *old = *device;
+	int status = read_file(&one, old->place);
+
+	if (!status)
+		status = check_instead(conf, old, one.devices[0]);
+	if (!status) {
+		*device = one.devices[0];
+		(*device)->former = old;
+		one.count = 0;
+	}
+	conf_free(&one);
+	return status;
+}
+
+void conf_drop_same(struct conf *conf)
+{
+	unsigned kept = 0;
+
+	for (unsigned b = 0; b < conf->count; b++) {
+		struct conf_device *device = conf->devices[b];
+		unsigned a = 0;
+
+		while (a < kept && !have_one_name(conf->devices[a], device) &&
+		       !have_one_id(conf->devices[a], device))
+			a++;
+		if (a == kept) {
+			conf->devices[kept++] = device;
+		} else {
+			free_device(device);
+			conf->wrong++;
+		}
+	}
+	conf->count = kept;
+}
+
 void conf_free(struct conf *conf)
 {
 	for (unsigned i = 0; i < conf->count; i++)
@@ -402,5 +363,5 @@ void conf_free(struct conf *conf)
 	free(conf->paths);
 	conf->devices = NULL;
 	conf->paths = NULL;
-	conf->count = conf->nr_paths = 0;
+	conf->count = conf->nr_paths = conf->wrong = 0;
 }

@@ -26,9 +26,16 @@ enum on_crash {
 	ON_CRASH_NONE,    /* it goes */
 };
 
+/* What becomes of a device whose worker has died too often; the supervisor reads it. */
+enum give_up {
+	GIVE_UP_WAIT, /* it waits until somebody has another started */
+	GIVE_UP_FAIL, /* its I/O fails, and it goes */
+};
+
 /* Filled in through device_options. */
 struct device_config {
 	uint64_t id;
+	char *uuid;                   /* NULL: chosen, see table_choose_uuid() */
 	uint64_t queues;
 	uint64_t depth;
 	uint64_t reactors;            /* 0: one per queue */
@@ -45,13 +52,19 @@ struct device_config {
 	int ring;                     /* enum ring_mode */
 	int schedule;                 /* enum schedule_mode */
 	uint64_t poll;                /* microseconds */
-	bool batch;
+	int batch;                    /* enum tristate */
 	int on_crash;                 /* enum on_crash */
+	int give_up;                  /* enum give_up */
+	uint64_t max_deaths;          /* 0: as many as the supervisor chooses */
 	bool partscan;
 	bool autoclear;
 	char *owner;
+	char *worker;                 /* NULL: one of its own */
 	uint32_t mode;
+	int unprivileged;             /* enum tristate */
 	bool id_given, mode_given;    /* set by the caller from the option set */
+	bool of_user;                 /* by the caller: an ordinary user's */
+	bool batch_is_trusted;        /* by the caller: on this kernel, unasked */
 };
 
 extern const struct ublkd_option device_options[];
@@ -61,7 +74,9 @@ struct device_plan {
 	uint32_t logical_block;
 	uint32_t physical_block;
 	enum data_mode data;     /* never DATA_AUTO */
-	uint64_t features;       /* UBLK_F_* that the data mode, batch= and on-crash= need */
+	char data_why[160];      /* a reason, for people */
+	const char *batch_why;   /* of UBLK_F_BATCH_IO or none, as well */
+	uint64_t features;       /* UBLK_F_* that the settings need */
 	unsigned pool;           /* pooled: buffers of each queue or share */
 	uint64_t buffer_bytes;   /* of all queues */
 };
@@ -77,6 +92,8 @@ bool features_keep_io(uint64_t features);
 
 const char *on_crash_name(int what);
 const char *data_mode_name(enum data_mode mode);
+/* Those of UBLK_F_* that the driver has for devices of ordinary users. */
+uint64_t features_of_users(uint64_t features);
 /* A driver with these UBLK_F_* can do it. */
 bool data_mode_offered(enum data_mode mode, uint64_t features);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ctrl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -20,8 +20,6 @@ const char *ctrl_op_name(uint32_t op)
 	switch (op) {
 	case UBLK_CMD_GET_QUEUE_AFFINITY:
 		return "GET_QUEUE_AFFINITY";
-	case UBLK_CMD_GET_DEV_INFO:
-		return "GET_DEV_INFO";
 	case UBLK_CMD_ADD_DEV:
 		return "ADD_DEV";
 	case UBLK_CMD_DEL_DEV:
@@ -44,6 +42,8 @@ const char *ctrl_op_name(uint32_t op)
 		return "END_USER_RECOVERY";
 	case UBLK_CMD_TRY_STOP_DEV:
 		return "TRY_STOP_DEV";
+	case UBLK_CMD_GET_DEV_INFO2:
+		return "GET_DEV_INFO2";
 	case UBLK_CMD_QUIESCE_DEV:
 		return "QUIESCE_DEV";
 	default:
@@ -71,7 +71,7 @@ static const char *likely_cause(uint32_t op, int error)
 		{ UBLK_CMD_START_DEV, EEXIST, "the device is started already" },
 		{ UBLK_CMD_START_USER_RECOVERY, EBUSY, "another server has the device" },
 		{ 0, EPERM, "root, or CAP_SYS_ADMIN, is needed" },
-		{ 0, EACCES, "root, or CAP_SYS_ADMIN, is needed" },
+		{ 0, EACCES, "root, or permission for the device's node, is needed" },
 		{ 0, ENODEV, "somebody deleted the device" },
 		{ 0, EOPNOTSUPP, "this kernel's ublk driver has no such command" },
 		{ 0, EINTR, "the command was interrupted" },
@@ -105,7 +105,8 @@ static void explain_missing_node(int error)
 
 	if (error != -ENOENT && error != -ENXIO && error != -ENODEV) {
 		ublkd_error("cannot open '" CONTROL_NODE "': %s: root, or permission for "
-			    "the node, is needed", strerror(-error));
+			    "the node, is needed; see DEVICES OF ORDINARY USERS in ublkd(8)",
+			    strerror(-error));
 	} else if (!access("/sys/module/ublk_drv", F_OK)) {
 		ublkd_error("cannot open '" CONTROL_NODE "': %s: the driver ublk_drv is loaded, "
 			    "but its node is missing; expected devtmpfs or udev to make it",
@@ -143,6 +144,7 @@ static void explain_no_ring(int error)
 static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct ctrl_command *command = container_of(timer, struct ctrl_command, timer);
+	struct ctrl_helper *helper = command->helper;
 	const char *before = log_switch(command->about);
 
 	(void)loop;
@@ -150,9 +152,36 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
 	if (command->late)
 		command->late(command);
 	log_switch(before);
+	/* The command may be gone by now; its helper is not. */
+	if (helper)
+		ctrl_helper_late(helper);
 }
 
-static void command_done(struct ctrl_command *command, int result)
+/* Who owns a device is not known before its information is there. */
+static bool wants_path(const struct ctrl_command *command)
+{
+	return command->of_user || command->op == UBLK_CMD_GET_DEV_INFO2;
+}
+
+static void load(struct ctrl_command *command)
+{
+	command->path_length = 0;
+	if (!wants_path(command))
+		return;
+	assert(command->length <= CTRL_BUFFER_MAX);
+	command->path_length = (uint16_t)snprintf(command->carried, CTRL_PATH_SIZE,
+						  "/dev/ublkc%" PRIu32, command->dev_id) + 1;
+	if (command->length)
+		memcpy(command->carried + command->path_length, command->buffer, command->length);
+}
+
+static void unload(const struct ctrl_command *command)
+{
+	if (command->path_length && command->length)
+		memcpy(command->buffer, command->carried + command->path_length, command->length);
+}
+
+void ctrl_ended(struct ctrl_command *command, int result)
 {
 	const char *before = log_switch(command->about);
 
@@ -179,7 +208,8 @@ static void on_ring(struct ev_loop *loop, ev_io *watcher, int events)
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&ctrl->ring.uring, cqe);
-		command_done(command, result);
+		unload(command);
+		ctrl_ended(command, result);
 	}
 }
 
@@ -194,36 +224,22 @@ static void fill_sqe(struct io_uring_sqe *sqe, int fd, const struct ctrl_command
 	*cmd = (struct ublk_ctrl_cmd){
 		.dev_id = command->dev_id,
 		.queue_id = UBLK_QUEUE_NONE,
-		.addr = (uintptr_t)command->buffer,
-		.len = command->length,
+		.addr = (uintptr_t)(command->path_length ? command->carried : command->buffer),
+		.len = command->path_length + command->length,
 		.data = command->data,
+		.dev_path_len = command->path_length,
 	};
 }
 
-/* Adding and starting disks, and taking them down, waits for their I/O. */
-static bool waits_for_io(uint32_t op)
+/*
+ * All but those that only copy what the driver has in memory. The others take locks, of the
+ * device or of the driver, that a command holds while it waits for the device's I/O; so each of
+ * them may wait for another's, and that cannot be interrupted.
+ */
+static bool may_get_stuck(uint32_t op)
 {
-	return op == UBLK_CMD_START_DEV || op == UBLK_CMD_STOP_DEV ||
-	       op == UBLK_CMD_END_USER_RECOVERY || op == UBLK_CMD_TRY_STOP_DEV || op == UBLK_CMD_DEL_DEV;
-}
-
-static void helper_done(struct helper *helper, int status)
-{
-	struct ctrl_command *command = container_of(helper, struct ctrl_command, helper);
-
-	command_done(command, status < 0 ? -EINTR : -status);
-}
-
-static int issue_by_helper(struct ctrl_command *command)
-{
-	char op[16], id[16], data[24];
-
-	snprintf(op, sizeof(op), "%" PRIu32, command->op);
-	snprintf(id, sizeof(id), "%" PRIu32, command->dev_id);
-	snprintf(data, sizeof(data), "%" PRIu64, command->data);
-	command->helper.done = helper_done;
-	return helper_start(&command->helper, command->ctrl->loop,
-			    (const char *const[]){ HELPER_CONTROL, op, id, data, NULL }, 0);
+	return op != UBLK_CMD_GET_FEATURES && op != UBLK_CMD_GET_DEV_INFO2 &&
+	       op != UBLK_CMD_GET_QUEUE_AFFINITY;
 }
 
 static void issue_by_ring(struct ctrl_command *command)
@@ -231,6 +247,7 @@ static void issue_by_ring(struct ctrl_command *command)
 	struct ring *ring = &command->ctrl->ring;
 	struct io_uring_sqe *sqe = ring_sqe(ring);
 
+	load(command);
 	fill_sqe(sqe, command->ctrl->fd, command);
 	io_uring_sqe_set_data(sqe, command);
 	while (ring_submit(ring) == -EINTR)
@@ -244,56 +261,98 @@ void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command)
 	command->pending = true;
 	ev_timer_init(&command->timer, on_deadline, command->deadline, command->deadline);
 	ev_timer_start(ctrl->loop, &command->timer);
-	command->helped = waits_for_io(command->op) && !issue_by_helper(command);
-	if (!command->helped)
+	command->helper = NULL;
+	if (!may_get_stuck(command->op) || ctrl_helper_run(ctrl, command))
 		issue_by_ring(command);
 }
 
 void ctrl_abandon(struct ctrl_command *command)
 {
 	ev_timer_stop(command->ctrl->loop, &command->timer);
-	if (command->helped)
-		helper_abandon(&command->helper);
+	if (command->pending && command->helper)
+		ctrl_helper_abandon(command->helper);
 	command->pending = false;
 }
 
-int ctrl_run(uint32_t op, uint32_t dev_id, uint64_t data)
+/* A signal that stops and continues us ends the wait, and not the command. */
+int ctrl_run(struct ctrl *ctrl, struct ctrl_command *command)
 {
-	const struct ctrl_command command = { .op = op, .dev_id = dev_id, .data = data };
-	_cleanup_fd_ int fd = open(CONTROL_NODE, O_RDWR | O_CLOEXEC);
 	struct io_uring_cqe *cqe;
-	struct ring ring;
-	int ret = fd < 0 ? -errno : ring_open(&ring, 1, 0, RING_PLAIN, IORING_SETUP_SQE128);
+	int ret;
+
+	load(command);
+	fill_sqe(ring_sqe(&ctrl->ring), ctrl->fd, command);
+	do {
+		ret = ring_submit_and_wait(&ctrl->ring, 1);
+		if (!ret || ret == -EINTR)
+			ret = io_uring_peek_cqe(&ctrl->ring.uring, &cqe);
+	} while (ret == -EAGAIN);
+	if (ret)
+		return ret;
+	ret = cqe->res;
+	io_uring_cqe_seen(&ctrl->ring.uring, cqe);
+	unload(command);
+	return ret;
+}
+
+static int open_node(void)
+{
+	int fd = open(CONTROL_NODE, O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Plain: completions must make the eventfd readable by themselves. */
+static int open_ring(struct ctrl *ctrl)
+{
+	return ring_open(&ctrl->ring, CTRL_SQES, 0, RING_PLAIN, IORING_SETUP_SQE128);
+}
+
+int ctrl_open_alone(struct ctrl *ctrl)
+{
+	int fd = open_node(), ret;
+
+	if (fd < 0)
+		return fd;
+	*ctrl = (struct ctrl){ .fd = fd };
+	ret = open_ring(ctrl);
+	if (ret)
+		close(fd);
+	return ret;
+}
+
+int ctrl_run_one(struct ctrl_command *command)
+{
+	struct ctrl ctrl;
+	int ret = ctrl_open_alone(&ctrl);
 
 	if (ret)
 		return ret;
-	fill_sqe(ring_sqe(&ring), fd, &command);
-	ret = io_uring_submit_and_wait(&ring.uring, 1);
-	if (ret >= 0)
-		ret = io_uring_wait_cqe(&ring.uring, &cqe);
-	if (!ret)
-		ret = cqe->res;
-	ring_close(&ring);
+	ret = ctrl_run(&ctrl, command);
+	ring_close(&ctrl.ring);
+	close(ctrl.fd);
 	return ret;
 }
 
 int ctrl_open(struct ctrl *ctrl, struct ev_loop *loop)
 {
-	_cleanup_fd_ int fd = open(CONTROL_NODE, O_RDWR | O_CLOEXEC);
-	int ret = fd < 0 ? -errno : 0;
+	_cleanup_fd_ int fd = open_node();
+	int ret;
 
-	if (ret) {
-		explain_missing_node(ret);
-		return ret;
+	if (fd < 0) {
+		explain_missing_node(fd);
+		return fd;
 	}
-	/* Plain: completions must make the eventfd readable by themselves. */
-	ret = ring_open(&ctrl->ring, CTRL_SQES, 0, RING_PLAIN, IORING_SETUP_SQE128);
+	ret = open_ring(ctrl);
 	if (ret) {
 		explain_no_ring(ret);
 		return ret;
 	}
 	ctrl->fd = steal_fd(&fd);
 	ctrl->loop = loop;
+	ctrl->helpers = NULL;
+	ctrl->stuck.loop = loop;
+	ctrl->stuck.first = NULL;
 	ev_io_init(&ctrl->on_ring, on_ring, ctrl->ring.event_fd, EV_READ);
 	ev_io_start(loop, &ctrl->on_ring);
 	return 0;
@@ -303,6 +362,8 @@ void ctrl_close(struct ctrl *ctrl)
 {
 	if (ctrl->fd < 0)
 		return;
+	stuck_close(&ctrl->stuck);
+	ctrl_helpers_close(ctrl);
 	ev_io_stop(ctrl->loop, &ctrl->on_ring);
 	ring_close(&ctrl->ring);
 	close(ctrl->fd);

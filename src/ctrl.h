@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The control device: every command to the driver goes through
- * ctrl_issue(), asynchronously, with a deadline. Commands that can wait for
- * I/O are run by a helper process (helper.h says why), the others by a ring
- * of our own. Main thread only.
+ * ctrl_issue(), asynchronously, with a deadline. Commands that can get stuck
+ * in the driver are run by helper processes (helper.h says why), the others by
+ * a ring of our own. Main thread only.
  */
 #ifndef CTRL_H
 #define CTRL_H
@@ -12,22 +12,28 @@
 
 #include <ublkd/ublk_abi.h>
 
-#include "helper.h"
+#include "ctrl-helper.h"
 #include "ring.h"
+#include "stuck.h"
 
 #define CONTROL_NODE "/dev/ublk-control"
+#define CTRL_PATH_SIZE 32
 
 struct ctrl {
 	struct ring ring;
 	int fd; /* /dev/ublk-control */
 	struct ev_loop *loop;
 	ev_io on_ring;
+	struct ctrl_helper *helpers;
+	struct stuck_list stuck; /* the caller may set the callbacks */
+	unsigned made; /* devices that were to be made, see orphan_cookie() */
 };
 
 /*
  * A command on its way. The caller fills in the first group and keeps the
  * structure and the buffer until done() is called; a command cannot be taken
- * back, so that may be long after its deadline.
+ * back, so that may be long after its deadline. From then on it is among those
+ * that are stuck.
  */
 struct ctrl_command {
 	uint32_t op;       /* UBLK_CMD_* */
@@ -35,6 +41,7 @@ struct ctrl_command {
 	void *buffer;
 	uint16_t length;
 	uint64_t data;
+	bool of_user;      /* it is about a device of an ordinary user's */
 	double deadline;   /* seconds */
 	void (*done)(struct ctrl_command *command, int result);
 	void (*late)(struct ctrl_command *command); /* the deadline has passed; NULL: nothing */
@@ -42,8 +49,14 @@ struct ctrl_command {
 	struct ctrl *ctrl; /* ctrl.c's from here on */
 	const char *about; /* see log_about() */
 	ev_timer timer;
-	struct helper helper;
-	bool pending, helped;
+	struct ctrl_helper *helper; /* that runs it; NULL: our ring does */
+	bool pending;
+	/*
+	 * A device of an ordinary user's is for those who may read and write its character
+	 * device: the driver wants to know its path, which stands before the buffer.
+	 */
+	char carried[CTRL_PATH_SIZE + CTRL_BUFFER_MAX];
+	uint16_t path_length; /* 0: there is none, and nothing is carried */
 };
 
 /*
@@ -62,8 +75,17 @@ void ctrl_issue(struct ctrl *ctrl, struct ctrl_command *command);
  */
 void ctrl_abandon(struct ctrl_command *command);
 
-/* The helper's side: runs a command without a buffer, and waits. Its result. */
-int ctrl_run(uint32_t op, uint32_t dev_id, uint64_t data);
+/* For ctrl-helper.c: the command has ended, or its process has. */
+void ctrl_ended(struct ctrl_command *command, int result);
+
+/*
+ * The helper's side, without a loop and messages: -errno, or 0, and each command is run to
+ * its end then. Its result.
+ */
+int ctrl_open_alone(struct ctrl *ctrl);
+int ctrl_run(struct ctrl *ctrl, struct ctrl_command *command);
+/* Both, for a process that has only this one to run. */
+int ctrl_run_one(struct ctrl_command *command);
 
 const char *ctrl_op_name(uint32_t op);
 /* Logs that the command failed: device, command, errno and the likely cause. */

@@ -9,10 +9,10 @@
 #include "device-life.h"
 #include "exit.h"
 #include "log.h"
+#include "udev.h"
 #include "util/macros.h"
 
-/* Seconds. A stop that is forced gives up what is not written back by then. */
-#define FORCED_DEADLINE 30
+/* Seconds. */
 #define QUEUE_END_DEADLINE 30
 /* Deleting waits for the last user of the disk, who may stay for days. */
 #define DELETE_PATIENCE 5
@@ -33,13 +33,47 @@ void device_node_gone(struct node *node, bool is_gone)
 	device_end(device);
 }
 
-static void leave_table(struct device *device)
+/* Nobody is to find it any more. */
+static void forget(struct device *device)
 {
+	udev_forget(device->id);
 	if (device->entered)
 		table_remove(device->table, device->entry.name);
 	if (device->entered && device->former)
 		device->former->state = TABLE_GONE;
 	device->entered = false;
+}
+
+/* Not what is deleted, though its number may be its last user's still. */
+static bool is_in_driver(const struct device *device)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", device->id);
+	return !access(path, F_OK);
+}
+
+static void end_deleted(struct device *device, bool gone)
+{
+	if (gone)
+		forget(device);
+	else if (!device->status)
+		device->status = EXIT_RUNTIME;
+	device->added = false;
+	if (device->node.path[0])
+		node_await_end(&device->node);
+	else
+		device_end(device);
+}
+
+/* By now the number may be that of another device, which is not ours to forget. */
+static void looked_for(struct ctrl_command *command, int result)
+{
+	struct device *device = container_of(command, struct device, command);
+
+	if (!device->gone)
+		end_deleted(device, result == -ENODEV ||
+			    (!result && device->found.ublksrv_flags != device->info.ublksrv_flags));
 }
 
 static void deleted(struct ctrl_command *command, int result)
@@ -48,19 +82,17 @@ static void deleted(struct ctrl_command *command, int result)
 
 	if (device->gone)
 		return;
-	/* -ENODEV: somebody else deleted it, as they wanted and we do. */
-	if (result && result != -ENODEV) {
-		ctrl_report(command, result);
-		if (!device->status)
-			device->status = EXIT_RUNTIME;
-	} else {
-		leave_table(device);
+	/*
+	 * -ENODEV: somebody else deleted it, as they wanted and we do. And the driver may have
+	 * done it before the process that asked for it was killed.
+	 */
+	if (!result || result == -ENODEV || !is_in_driver(device)) {
+		end_deleted(device, true);
+		return;
 	}
-	device->added = false;
-	if (device->node.path[0])
-		node_await_end(&device->node);
-	else
-		device_end(device);
+	ctrl_report(command, result);
+	device_issue(device, UBLK_CMD_GET_DEV_INFO2, &device->found, sizeof(device->found), 0,
+		     SHORT_DEADLINE, looked_for);
 }
 
 /*
@@ -70,18 +102,16 @@ static void deleted(struct ctrl_command *command, int result)
 static void delete_late(struct ctrl_command *command)
 {
 	struct device *device = container_of(command, struct device, command);
-	char path[64];
 
 	/* The first that it does; where many devices go at once, it may be late itself. */
-	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", device->id);
-	if (!access(path, F_OK))
+	if (is_in_driver(device))
 		return;
 	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
 		   "free again when its last user is gone",
 		   device->draining || device->lost ? "what was left failed" :
 						      "its data written back");
 	ctrl_abandon(command);
-	leave_table(device);
+	forget(device);
 	device->lingers = true;
 	device_end(device);
 }
@@ -116,72 +146,45 @@ unsigned device_queues_left(const struct device *device)
 	return left;
 }
 
-static void remind_of_stop(void)
-{
-	ublkd_note("still stopping: dirty data is being written back; "
-		   "a second signal fails the I/O that is left");
-}
-
-void device_stop_late(struct ctrl_command *command)
-{
-	(void)command;
-	remind_of_stop();
-}
-
-static void write_back_late(struct ev_loop *loop, ev_timer *timer, int events)
-{
-	const char *before = log_switch(device_about(container_of(timer, struct device, timer)));
-
-	(void)loop;
-	(void)events;
-	remind_of_stop();
-	log_switch(before);
-}
-
 static void stop(struct device *device, bool drain);
 
-static void wrote_back(struct helper *helper, int status)
+/* As somebody wanted. */
+static void lose(struct device *device)
 {
-	struct device *device = container_of(helper, struct device, write_back);
+	ublkd_error("what was cached for '%s' could not be written back, and is lost",
+		    device->node.path);
+	device->lost = true;
+	if (!device->status)
+		device->status = EXIT_RUNTIME;
+}
 
-	ev_timer_stop(device->loop, &device->timer);
-	if (status && !device->draining) {
-		ublkd_error("what was cached for '%s' could not be written back%s",
-			    device->node.path, device->forced ? ", and is lost" : "");
-		device->lost = device->forced;
-		if (device->lost && !device->status)
-			device->status = EXIT_RUNTIME;
-	}
-	device->writing = false;
-	device->written = true;
+/* What waits keeps what is cached for it; else a stop would throw that away. */
+static bool can_wait(const struct device *device)
+{
+	return device->entered && (device->live || device->taken) && device_is_served(device) &&
+	       !device->forced && !device->draining;
+}
+
+static void leave_unwritten(struct device *device)
+{
+	ublkd_error("what is cached for '%s' could not be written back: the device is not deleted, "
+		    "but left waiting for the next server, unless a second signal gives it up",
+		    device->node.path);
+	if (!device->status)
+		device->status = EXIT_RUNTIME;
+	device_will_leave(device);
+}
+
+void device_wrote_back(struct device *device, int status)
+{
+	if (status && can_wait(device))
+		leave_unwritten(device);
+	else if (status)
+		lose(device);
 	/* What it waits for would keep the stop, too. */
 	if (status < 0 && device->forced)
 		stop(device, true);
 	device_go_down(device);
-}
-
-/*
- * Where I/O waits for the next server, a stop begins by failing all that comes; else it
- * writes back by itself, for as long as that takes. A queue that nobody serves would not
- * write anything.
- */
-static bool must_write_back(const struct device *device)
-{
-	return (features_keep_io(device->info.flags) || device->forced) && device->node.path[0] &&
-	       !device->written && !device->draining && !device->broken;
-}
-
-static void write_back(struct device *device)
-{
-	device->writing = true;
-	device->write_back.done = wrote_back;
-	ev_timer_init(&device->timer, write_back_late, STOP_REMINDER, STOP_REMINDER);
-	ev_timer_start(device->loop, &device->timer);
-	if (helper_start(&device->write_back, device->loop,
-			 (const char *const[]){ device->forced ? HELPER_RELEASE : HELPER_WRITE_BACK,
-						device->node.path, NULL },
-			 device->forced ? FORCED_DEADLINE : 0))
-		wrote_back(&device->write_back, EXIT_RUNTIME);
 }
 
 /* ---- leaving ------------------------------------------------------------------- */
@@ -314,13 +317,14 @@ void device_go_down(struct device *device)
 	if (!device->stopped) {
 		if (device->stop_command.pending)
 			return;
-		if (must_write_back(device)) {
-			write_back(device);
+		if (device_must_write_back(device)) {
+			device_write_back(device);
 			return;
 		}
 		device->stop_command = (struct ctrl_command){
 			.op = UBLK_CMD_STOP_DEV,
 			.dev_id = device->id,
+			.of_user = device_is_of_user(device),
 			.deadline = STOP_REMINDER,
 			.done = stop_done,
 			.late = device_stop_late,
@@ -337,9 +341,18 @@ void device_go_down(struct device *device)
 	delete(device);
 }
 
+/* What a shrink writes back may need the queues, or take any time. */
+static void cut_resize(struct device *device)
+{
+	if (device->resize.busy && (device->leaving || device->draining || device->broken))
+		resize_cut(&device->resize);
+}
+
 static void stop(struct device *device, bool drain)
 {
-	if (drain && !device->draining) {
+	bool drains = drain && !device->draining;
+
+	if (drains) {
 		device->draining = true;
 		for (unsigned q = 0; q < device->nr_queues && !device->leaving; q++) {
 			if (device->queues[q].serving)
@@ -348,10 +361,18 @@ static void stop(struct device *device, bool drain)
 		if (device->leaving)
 			device_go_down(device);
 	}
-	if (device->stopping)
+	cut_resize(device);
+	if (device->stopping) {
+		if (drains)
+			device_write_back_drained(device);
 		return;
+	}
 	device->stopping = true;
-	ev_timer_stop(device->loop, &device->timer);
+	/* Whoever leaves it leaves what is cached for it as well. */
+	if (device->leaving)
+		device_write_back_abandon(device);
+	if (!device->writing)
+		ev_timer_stop(device->loop, &device->timer);
 	if (device->starting)
 		node_abandon(&device->node);
 	if (device->watching)
@@ -360,7 +381,10 @@ static void stop(struct device *device, bool drain)
 	if (device->probing)
 		helper_abandon(&device->probe);
 	device->probing = false;
-	device_go_down(device);
+	if (drain && device->writing)
+		device_write_back_drained(device);
+	else
+		device_go_down(device);
 }
 
 void device_stop(struct device *device, bool drain)
@@ -371,9 +395,33 @@ void device_stop(struct device *device, bool drain)
 	log_switch(before);
 }
 
+/* Of what had begun before it was forced, and had no deadline. */
+static void force_late(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, queue_timer);
+	const char *before = log_switch(device_about(device));
+
+	(void)loop;
+	(void)events;
+	if (device->writing) {
+		device_write_back_cut(device);
+	} else if (!device->draining) {
+		lose(device);
+		stop(device, true);
+	}
+	log_switch(before);
+}
+
 void device_stop_used(struct device *device)
 {
+	bool begun = (device->stopping || device->writing) && !device->stopped &&
+		     !device->leaving && !device->forced;
+
 	device->forced = true;
+	if (begun) {
+		ev_timer_init(&device->queue_timer, force_late, FORCED_DEADLINE, 0);
+		ev_timer_start(device->loop, &device->queue_timer);
+	}
 	device_stop(device, false);
 }
 

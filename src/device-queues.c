@@ -104,8 +104,11 @@ static void queue_resized(struct queue *queue)
 
 static void log_failure(struct queue_failure *failure)
 {
+	struct device *device = failure->queue->shape->owner;
 	char others[48] = "";
 
+	if (!log_limit_passes(&device->failures, failure->unreported + 1))
+		return;
 	if (failure->unreported)
 		snprintf(others, sizeof(others), " (and %u other requests before it)",
 			 failure->unreported);
@@ -160,7 +163,7 @@ int device_make_queues(struct device *device)
 {
 	unsigned shares = plan_shares(device->config);
 
-	device->queues = calloc(device->info.nr_hw_queues * shares, sizeof(*device->queues));
+	device->queues = alloc_lines(device->info.nr_hw_queues * shares, sizeof(*device->queues));
 	if (!device->queues)
 		return -ENOMEM;
 	device->nr_queues = device->info.nr_hw_queues * shares;
@@ -184,5 +187,6 @@ int device_make_queues(struct device *device)
 	device->shape.on_resized = queue_resized;
 	device->shape.on_failure = log_failure;
 	device->shape.owner = device;
+	device->shape.busy = device->former;
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "device-life.h"
 #include "exit.h"
 #include "log.h"
+#include "util/clock.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -17,6 +18,9 @@
 /* A dead server's file of the device may be closed after the device waits. */
 #define RECOVERY_TRIES 100
 #define RECOVERY_PAUSE 0.1
+/* For udev to be through with the character device. */
+#define OWNER_TRIES 500
+#define OWNER_PAUSE 0.02
 
 const char *device_about(const struct device *device)
 {
@@ -36,12 +40,18 @@ void device_end(struct device *device)
 	if (device->gone)
 		return;
 	device->gone = true;
+	log_limit_end(&device->failures);
 	ev_timer_stop(device->loop, &device->queue_timer);
 	ev_timer_stop(device->loop, &device->timer);
 	device->on_gone(device, device->status);
 }
 
 /* ---- commands ---------------------------------------------------------------- */
+
+bool device_is_of_user(const struct device *device)
+{
+	return device->added && device->info.flags & UBLK_F_UNPRIVILEGED_DEV;
+}
 
 static void command_late(struct ctrl_command *command)
 {
@@ -66,6 +76,7 @@ void device_issue(struct device *device, uint32_t op, void *buffer, size_t lengt
 		.buffer = buffer,
 		.length = (uint16_t)length,
 		.data = data,
+		.of_user = device_is_of_user(device),
 		.deadline = deadline,
 		.done = done,
 		.late = command_late,
@@ -155,13 +166,33 @@ static void node_ready(struct node *node, int error)
 	device->on_live(device);
 }
 
+/* From its last server's being asked to leave it until now. */
+static void note_pause(struct device *device)
+{
+	if (device->former->left <= 0)
+		return;
+	device->pause = clock_now() - device->former->left;
+	ublkd_note("taken over; its I/O waited for %.2f s at most", device->pause);
+}
+
 /* A file may describe it by now, or no longer, and that is what the next server goes by. */
 static void note_description(struct device *device)
 {
 	json_t *was = device->former->options, *is = device->entry.options;
 
-	if (was != is && !json_equal(was, is))
+	if ((was != is && !json_equal(was, is)) || strcmp(device->former->uuid, device->entry.uuid))
 		table_write(device->table, &device->entry);
+}
+
+/* A link of a hidden name would be hidden, too, or none at all; and users' devices have none. */
+static struct udev_names links_to(const struct device *device)
+{
+	if (device->config->of_user)
+		return (struct udev_names){ 0 };
+	return (struct udev_names){
+		.name = device->name && *device->name != '.' ? device->name : NULL,
+		.uuid = device->entry.uuid,
+	};
 }
 
 static void added_disk(struct ctrl_command *command, int result)
@@ -170,6 +201,7 @@ static void added_disk(struct ctrl_command *command, int result)
 
 	/* Its I/O goes on: from now on it is one like ours. */
 	if (!result && device->former) {
+		note_pause(device);
 		note_description(device);
 		device->former = NULL;
 		device->added = device->entered = true;
@@ -184,11 +216,14 @@ static void added_disk(struct ctrl_command *command, int result)
 		.loop = device->loop,
 		.id = device->id,
 		.sectors = device->plan.sectors,
+		.names = links_to(device),
 		.uid = device->uid,
 		.gid = device->gid,
 		.mode = device->config->mode_given ? (int)device->config->mode : -1,
-		.partscan = device->config->partscan,
-		.never_scanned = device->info.flags & UBLK_F_NO_AUTO_PART_SCAN,
+		.partscan = device->config->partscan && !device->config->of_user,
+		.never_scanned = device->config->of_user ||
+				 device->info.flags & UBLK_F_NO_AUTO_PART_SCAN,
+		.of_user = device->config->of_user,
 		.ready = node_ready,
 		.gone = device_node_gone,
 	};
@@ -209,7 +244,7 @@ static void serve_queues(struct device *device)
 	device->shape.size = device->plan.sectors << UBLK_SECTOR_SHIFT;
 	device->shape.data = device->plan.data;
 	device->shape.pool = device->plan.pool;
-	device->shape.batch = device->config->batch;
+	device->shape.batch = device->plan.features & UBLK_F_BATCH_IO;
 	device->shape.link = (enum link_mode)device->config->link;
 	device->shape.huge = (enum huge_pages)device->config->huge_pages;
 	if (device_make_queues(device)) {
@@ -279,16 +314,65 @@ static void params_set(struct ctrl_command *command, int result)
 		find_cpus(device);
 }
 
+static void set_params(struct device *device)
+{
+	device_issue(device, UBLK_CMD_SET_PARAMS, &device->params, sizeof(device->params), 0,
+	      SHORT_DEADLINE, params_set);
+}
+
+/* 0, or -errno without a word. */
+static int try_char_device(struct device *device, char path[CTRL_PATH_SIZE])
+{
+	snprintf(path, CTRL_PATH_SIZE, "/dev/ublkc%u", device->id);
+	device->shape.char_fd = open(path, O_RDWR | O_CLOEXEC);
+	return device->shape.char_fd < 0 ? -errno : 0;
+}
+
 static int open_char_device(struct device *device)
 {
-	char path[32];
+	char path[CTRL_PATH_SIZE];
+	int ret = try_char_device(device, path);
 
-	snprintf(path, sizeof(path), "/dev/ublkc%u", device->id);
-	device->shape.char_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (device->shape.char_fd >= 0)
-		return 0;
-	ublkd_error("cannot open '%s': %s", path, strerror(errno));
-	return -errno;
+	if (ret)
+		ublkd_error("cannot open '%s': %s", path, strerror(-ret));
+	return ret;
+}
+
+static void open_own(struct device *device);
+
+static void open_again(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	struct device *device = container_of(timer, struct device, timer);
+	const char *before = log_switch(device_about(device));
+
+	(void)loop;
+	(void)events;
+	open_own(device);
+	log_switch(before);
+}
+
+/*
+ * The node is root's until udev gives it to the user. Without that there is no command to the
+ * device either, not even the one that deletes it.
+ */
+static void open_own(struct device *device)
+{
+	char path[CTRL_PATH_SIZE];
+	int ret = try_char_device(device, path);
+
+	if (!ret) {
+		set_params(device);
+	} else if ((ret == -EACCES || ret == -ENOENT) && ++device->tries < OWNER_TRIES) {
+		ev_timer_set(&device->timer, OWNER_PAUSE, 0);
+		ev_set_cb(&device->timer, open_again);
+		ev_timer_start(device->loop, &device->timer);
+	} else {
+		ublkd_error("cannot open '%s': %s: expected udev to give it to user %u, by "
+			    UDEV_OWNER_RULES "; device %u is there until an ublkd of root's removes it",
+			    path, strerror(-ret), (unsigned)geteuid(), device->id);
+		device->added = false;
+		device_fail(device, EXIT_KERNEL);
+	}
 }
 
 /* The driver does not refuse features that it lacks, it clears their flags. */
@@ -328,9 +412,22 @@ static int enter_table(struct device *device)
 		return 0;
 	device->entry.id = device->id;
 	device->entry.cookie = device->info.ublksrv_flags;
-	ret = table_write(device->table, &device->entry);
+	ret = table_enter(device->table, &device->entry);
 	device->entered = !ret;
 	return ret;
+}
+
+static void deleted_again(struct ctrl_command *command, int result)
+{
+	if (result)
+		ctrl_report(command, result);
+}
+
+/* It was given up, and nobody would ever serve or delete the device. */
+static void added_too_late(struct device *device)
+{
+	ublkd_note("device %u was made too late: it is deleted again", device->id);
+	device_issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0, SHORT_DEADLINE, deleted_again);
 }
 
 static void added(struct ctrl_command *command, int result)
@@ -341,6 +438,10 @@ static void added(struct ctrl_command *command, int result)
 	if (!result) {
 		device->added = true;
 		device->id = device->info.dev_id;
+	}
+	if (!result && device->gone) {
+		added_too_late(device);
+		return;
 	}
 	if (!ended_well(command, result))
 		return;
@@ -353,12 +454,12 @@ static void added(struct ctrl_command *command, int result)
 		ublkd_note("the kernel gives %u queue(s) instead of %" PRIu64
 			   ": there are no more CPUs", device->info.nr_hw_queues,
 			   device->config->queues);
-	if (enter_table(device) || open_char_device(device)) {
+	if (device_is_of_user(device))
+		open_own(device);
+	else if (enter_table(device) || open_char_device(device))
 		device_fail(device, EXIT_RUNTIME);
-		return;
-	}
-	device_issue(device, UBLK_CMD_SET_PARAMS, &device->params, sizeof(device->params), 0,
-	      SHORT_DEADLINE, params_set);
+	else
+		set_params(device);
 }
 
 static void hunted(struct orphan_hunt *hunt)
@@ -376,7 +477,8 @@ static void hunted(struct orphan_hunt *hunt)
 		.max_io_buf_bytes = (uint32_t)device->config->max_io,
 		.dev_id = device->id,
 		.flags = device->asked,
-		.ublksrv_flags = orphan_cookie(device->asked & UBLK_F_USER_RECOVERY),
+		.ublksrv_flags = orphan_cookie(device->asked & UBLK_F_USER_RECOVERY,
+						device->ctrl->made++),
 	};
 	device_issue(device, UBLK_CMD_ADD_DEV, &device->info, sizeof(device->info), 0, SHORT_DEADLINE,
 	      added);
@@ -447,6 +549,7 @@ static int differs(struct device *device)
 	device->entry.id = device->config->id_given ? device->config->id : device->former->id;
 	device->entry.cookie = device->former->cookie;
 	device->entry.resized = device->former->resized;
+	device->entry.passed = device->former->passed;
 	if (!table_differs(device->former, &device->entry, difference))
 		return EXIT_DONE;
 	ublkd_error("the device %u is not what is described: %s; it is left as it is",
@@ -463,7 +566,7 @@ static void take_over(struct device *device)
 		return;
 	}
 	device->id = (uint32_t)device->former->id;
-	device_issue(device, UBLK_CMD_GET_DEV_INFO, &device->info, sizeof(device->info), 0,
+	device_issue(device, UBLK_CMD_GET_DEV_INFO2, &device->info, sizeof(device->info), 0,
 	      SHORT_DEADLINE, found);
 }
 
@@ -472,7 +575,10 @@ static void take_over(struct device *device)
 /* A device that waits has the features that its first server, an older one perhaps, asked for. */
 static uint64_t features_to_choose(const struct device *device)
 {
-	return device->former ? device->features & device->former->features : device->features;
+	uint64_t features = device->former ? device->features & device->former->features :
+					     device->features;
+
+	return device->config->of_user ? features_of_users(features) : features;
 }
 
 static int plan(struct device *device)
@@ -487,6 +593,8 @@ static int plan(struct device *device)
 				    device->table);
 	if (status)
 		return status;
+	log_debug("batch mode: %s, %s", device->plan.features & UBLK_F_BATCH_IO ? "yes" : "no",
+		  device->plan.batch_why);
 	plan_params(&device->params, &device->plan, device->config, device->target);
 	device->asked = device->plan.features | (features & UBLK_F_NO_AUTO_PART_SCAN);
 	describe(device);
@@ -535,6 +643,7 @@ void device_start(struct device *device)
 
 	snprintf(device->about, sizeof(device->about), "ublkd");
 	device->shape.char_fd = -1;
+	device->failures = (struct log_limit){ .loop = device->loop, .what = "requests failed" };
 	ev_timer_init(&device->timer, try_again, RECOVERY_PAUSE, 0);
 	device->id = UBLK_DEV_ID_ANY;
 	device_issue(device, UBLK_CMD_GET_FEATURES, &device->features, sizeof(device->features), 0,
@@ -545,7 +654,7 @@ void device_start(struct device *device)
 
 bool device_is_referred_to(const struct device *device)
 {
-	return device->hunt.given_up || (device->added && !device->command.helped);
+	return device->hunt.given_up || (device->added && !device->command.helper);
 }
 
 void device_free(struct device *device)

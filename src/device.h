@@ -13,6 +13,7 @@
 #include "autoclear.h"
 #include "config.h"
 #include "ctrl.h"
+#include "log-limit.h"
 #include "node.h"
 #include "orphan.h"
 #include "pool.h"
@@ -30,7 +31,7 @@ struct device {
 	bool dead_are_gone; /* others looked for them already; its own number may be one's */
 	const struct table *table; /* in which it is if it outlives us; NULL: it does not */
 	struct table_entry *former; /* one that waits, to be taken over; NULL: make one */
-	struct table_entry entry;  /* its name and backend are the caller's, for a table */
+	struct table_entry entry;  /* its UUID is the caller's; for a table name and backend, too */
 	uid_t uid; /* of the node, see node.h */
 	gid_t gid;
 	/* The device is usable; node.path is its name. */
@@ -44,11 +45,11 @@ struct device {
 	void (*on_gone)(struct device *device, int status);
 	/* See device_count() and device_stop_unused(); NULL where they are not used. */
 	void (*on_counted)(struct device *device);
-	void (*on_in_use)(struct device *device);
+	void (*on_in_use)(struct device *device); /* or unwritten */
 	void (*on_resized)(struct device *device); /* see device_resize() */
 	void *owner;
 
-	/* device.c's from here on; others may read id, node.path, lingers and lost. */
+	/* device.c's from here on; others may read id, node.path, lingers, lost, unwritten, pause. */
 	char about[32];                   /* what its messages begin with if it has no name */
 	struct ctrl_command command;      /* the life's commands, one at a time */
 	struct ctrl_command stop_command; /* STOP_DEV, which may overtake START_DEV */
@@ -57,6 +58,7 @@ struct device {
 	uint64_t asked;                   /* that we want of it */
 	struct device_plan plan;
 	struct ublk_dev_info info;        /* asked, then granted */
+	struct ublk_dev_info found;       /* of its number, when its deletion failed */
 	struct ublk_params params;
 	uint8_t affinity[1024];
 	unsigned affinity_queue;
@@ -66,18 +68,22 @@ struct device {
 	unsigned nr_queues;
 	unsigned attaching;              /* queues whose reactors have not reported yet */
 	struct node node;
-	struct helper write_back;         /* while writing is set */
-	ev_timer timer;                   /* until the next try to begin recovery, to leave, or to stop
-					     what is unused; while writing, reminds */
+	struct helper write_back;         /* while writing is set, but for pauses */
+	unsigned writes;                  /* tries to write back */
+	ev_timer timer;                   /* until the next try to begin recovery, to leave, to stop
+					     what is unused, or to write back; while writing, reminds */
 	unsigned tries;                   /* to begin recovery */
 	struct autoclear autoclear;       /* while watching is set */
-	ev_timer queue_timer;             /* bounds the end of the queues */
+	ev_timer queue_timer;             /* bounds the end of the queues, and a stop forced on the way */
 	uint32_t id;
 	bool added, hunting, starting, live, watching, stopping, stopped, draining, gone;
+	struct log_limit failures;        /* of requests */
 	unsigned uncounted;               /* queues that were asked for their counters */
 	bool counting, logging;           /* what they were asked for */
 	struct helper probe;              /* while probing is set */
 	bool probing, wanted_gone;        /* by device_stop_unused() */
+	bool unclaimed;                   /* the same: nobody has claimed it */
+	bool unwritten;                   /* what is cached could not be written back, so it stays */
 	struct resize resize;
 	ev_tstamp wanted_until;           /* a program may have it open */
 	bool taken;                       /* former is ours; to delete only once added is set */
@@ -85,18 +91,22 @@ struct device {
 	bool entered;                     /* is in the table */
 	bool writing, written;            /* what is cached, before the stop */
 	bool forced;                      /* by device_stop_used() */
-	bool lost;                        /* forced: what could not be written back */
+	bool lost;                        /* what could not be written back was given up */
 	bool lingers;                     /* gone, but its number is its last user's still */
 	bool leaving;                     /* instead of being stopped */
 	ev_tstamp leave_until;            /* when what is not done by then is left as it is */
 	bool broken;                      /* a queue's error was logged */
+	double pause;                     /* s, for which its I/O waited when it was taken over; 0:
+					     not known */
 	int status;
 };
 
 void device_start(struct device *device);
 /*
  * Takes the device down, whatever state it is in. drain: fail what is not
- * done yet instead of serving it; may be asked for later than the stop.
+ * done yet instead of serving it; may be asked for later than the stop. Without,
+ * a device that can wait is left waiting where what is cached for it could not be
+ * written back, as a failure.
  */
 void device_stop(struct device *device, bool drain);
 /*
@@ -111,6 +121,8 @@ int device_compare(struct device *device);
  * an error then, and the status that of a failure.
  */
 void device_stop_used(struct device *device);
+/* It is there, and an ordinary user's. */
+bool device_is_of_user(const struct device *device);
 /* It is in a table and has a disk, so that it can wait for another server. */
 bool device_can_stay(const struct device *device);
 /*
@@ -122,7 +134,9 @@ void device_leave(struct device *device);
 /*
  * Takes the device down if nobody uses it, else on_in_use follows. Where the
  * driver has UBLK_F_SAFE_STOP_DEV, a program that has it open for longer than a
- * moment uses it; else only who has claimed it does, such as a file system.
+ * moment uses it; else only who has claimed it does, such as a file system. It
+ * follows, too, and unwritten is set, where what a program left in the cache
+ * could not be written back.
  */
 void device_stop_unused(struct device *device);
 /*
@@ -144,6 +158,13 @@ void device_resize(struct device *device, uint64_t size);
 int device_stop_when_unused(struct device *device);
 /* Takes that back; as long as it did not come about. */
 void device_stay(struct device *device);
+/*
+ * Of a live device: owner and mode are these from now on. The others of its configuration
+ * that can change, as they are there by now, and in the table. -errno after an error text.
+ */
+int device_set_permissions(struct device *device, uid_t uid, gid_t gid, int mode);
+/* used: somebody is known to use it, so that autoclear waits for nobody else. */
+int device_set_others(struct device *device, bool used);
 /* on_counted follows: the stats_copy of all queues is fresh. */
 void device_count(struct device *device);
 /* Logs the counters of every queue. */

@@ -95,7 +95,7 @@ static void ask_about_next(struct asker *asker)
 	if (asker->next == asker->doctor->nr_devices)
 		end(asker);
 	asker->command = (struct ctrl_command){
-		.op = UBLK_CMD_GET_DEV_INFO,
+		.op = UBLK_CMD_GET_DEV_INFO2,
 		.dev_id = asker->doctor->devices[asker->next].id,
 		.buffer = &asker->info,
 		.length = sizeof(asker->info),

@@ -12,16 +12,23 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "buffer.h"
+#include "client.h"
 #include "config.h"
 #include "ctrl.h"
 #include "exit.h"
 #include "feature.h"
+#include "log.h"
 #include "module.h"
+#include "node.h"
 #include "option.h"
 #include "orphan.h"
 #include "process.h"
+#include "serve.h"
+#include "serve-settings.h"
+#include "stuck.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -568,17 +575,24 @@ static void check_files(struct doctor *doctor)
 static void check_privileges(struct doctor *doctor)
 {
 	bool admin = have(doctor, CAP_SYS_ADMIN), resource = have(doctor, CAP_SYS_RESOURCE);
+	bool of_user = !doctor->control_error && doctor->features & UBLK_F_UNPRIVILEGED_DEV;
 	uint64_t effective = 0;
 
 	own_status(doctor, "CapEff", 16, &effective);
-	if (!admin) {
+	of_user &= !(effective >> CAP_SYS_ADMIN & 1);
+	if (of_user) {
+		found(doctor, DOCTOR_NOTE, "no CAP_SYS_ADMIN: devices are those of an ordinary "
+		      "user");
+		expected(doctor, "CAP_SYS_ADMIN in the first user namespace, for others");
+	} else if (!admin) {
 		found(doctor, DOCTOR_PROBLEM, "no CAP_SYS_ADMIN%s",
 		      effective >> CAP_SYS_ADMIN & 1 ? " but that of a user namespace" : "");
 		expected(doctor, "CAP_SYS_ADMIN in the first user namespace, to make devices");
 		remedy(doctor, "run ublkd as root, outside of user namespaces: sudo ublkd …");
 	}
 	if (!resource) {
-		found(doctor, DOCTOR_WARNING, "no CAP_SYS_RESOURCE, so no IO_FLUSHER and no OOM "
+		found(doctor, of_user ? DOCTOR_NOTE : DOCTOR_WARNING,
+		      "no CAP_SYS_RESOURCE, so no IO_FLUSHER and no OOM "
 		      "score below the present one: when memory is short, the server may wait for "
 		      "its own device, or be killed");
 		expected(doctor, "CAP_SYS_RESOURCE (prctl(2), PR_SET_IO_FLUSHER)");
@@ -631,6 +645,38 @@ static void check_helper(struct doctor *doctor)
 	       "TasksMax=) and for filters of execve");
 }
 
+/* One that has not had its time yet may well end. */
+static void judge_command(void *arg, const struct stuck_helper *helper)
+{
+	const struct stuck_info *info = &helper->info;
+	uint64_t now = (uint64_t)time(NULL);
+	struct doctor *doctor = arg;
+	char text[STUCK_TEXT_SIZE];
+
+	if (helper->stopped) {
+		found(doctor, DOCTOR_WARNING, "process %d, which runs control commands for process %d, "
+		      "is stopped by a signal", (int)info->pid, (int)helper->of);
+		expected(doctor, "one that runs");
+		remedy(doctor, "kill -CONT %d", (int)info->pid);
+	} else if (now > info->late) {
+		found(doctor, DOCTOR_WARNING, "the driver has had %s%s%s for %" PRIu64 " s, from process "
+		      "%d", stuck_text(info, text), info->name[0] ? " of " : "", info->name,
+		      now - info->since, (int)info->pid);
+		expected(doctor, "an end within %" PRIu64 " s", info->late - info->since);
+		remedy(doctor, "see what it waits for (echo w >/proc/sysrq-trigger; dmesg), mostly I/O of "
+		       "the device's backing; other devices go on");
+	}
+}
+
+static void check_commands(struct doctor *doctor)
+{
+	unsigned before = doctor->nr_findings;
+
+	stuck_scan(doctor->root, judge_command, doctor);
+	if (doctor->nr_findings == before)
+		found(doctor, DOCTOR_OK, "no control command is stuck in the driver");
+}
+
 /* ---- nodes and mounts -------------------- */
 
 #define UDEV_CONTROL "/run/udev/control"
@@ -657,29 +703,71 @@ static void check_nodes(struct doctor *doctor)
 	}
 }
 
-static void check_udev_rules(struct doctor *doctor)
+static bool find_rules(const struct doctor *doctor, const char *name, char path[PATH_ROOM])
 {
 	static const char *const folders[] = {
 		"/etc/udev/rules.d", "/run/udev/rules.d", "/usr/local/lib/udev/rules.d",
 		"/usr/lib/udev/rules.d", "/lib/udev/rules.d",
 	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		snprintf(path, PATH_ROOM, "%s/%s", folders[i], name);
+		if (there(doctor, path))
+			return true;
+	}
+	return false;
+}
+
+static void check_udev_rules(struct doctor *doctor)
+{
 	char path[PATH_ROOM];
 
 	if (!there(doctor, UDEV_CONTROL)) {
 		found(doctor, DOCTOR_OK, "no udev runs that could use them");
+	} else if (find_rules(doctor, "60-ublkd.rules", path)) {
+		found(doctor, DOCTOR_OK, "%s", path);
+	} else {
+		found(doctor, DOCTOR_NOTE, "udev runs without ublkd's rules: no links by UUID and "
+		      "label");
+		expected(doctor, "60-ublkd.rules in a folder of udev");
+		remedy(doctor, "cp contrib/udev/60-ublkd.rules /etc/udev/rules.d/ && "
+		       "udevadm control --reload");
+	}
+}
+
+/* Whom a server of root's hears may have devices of their own of it, if they may open the node. */
+static void check_socket_users(struct doctor *doctor, const struct stat *control)
+{
+	char path[PATH_ROOM];
+	struct stat socket;
+
+	if (stat(path_of(doctor, path, DEFAULT_SOCKET), &socket) || !(socket.st_mode & 020) ||
+	    control->st_mode & 02 || (control->st_mode & 020 && control->st_gid == socket.st_gid))
 		return;
+	found(doctor, DOCTOR_NOTE, "members of group %u may use " DEFAULT_SOCKET ", but not open "
+	      CONTROL_NODE ": 'ublkctl add --unprivileged' is not for them", (unsigned)socket.st_gid);
+	expected(doctor, CONTROL_NODE " with mode 0660 and that group, for devices of users");
+	remedy(doctor, "a rule of udev's, see DEVICES OF ORDINARY USERS in ublkd(8)");
+}
+
+static void check_users(struct doctor *doctor)
+{
+	char path[PATH_ROOM];
+	struct stat st = { 0 };
+
+	if (stat(path_of(doctor, path, CONTROL_NODE), &st) || !(st.st_mode & 022)) {
+		found(doctor, DOCTOR_OK, "only its owner may open " CONTROL_NODE);
+	} else if (there(doctor, UDEV_CONTROL) && find_rules(doctor, UDEV_OWNER_RULES, path)) {
+		found(doctor, DOCTOR_OK, "%s gives devices to the users who make them", path);
+	} else {
+		found(doctor, DOCTOR_WARNING, "ordinary users may open " CONTROL_NODE ", but no %s "
+		      "gives them their devices: they could neither use nor delete one",
+		      there(doctor, UDEV_CONTROL) ? "rule" : "udev");
+		expected(doctor, "a udev with " UDEV_OWNER_RULES);
+		remedy(doctor, "cp contrib/udev/" UDEV_OWNER_RULES " /etc/udev/rules.d/ && "
+		       "udevadm control --reload; to have none of it: chmod 600 " CONTROL_NODE);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		snprintf(path, sizeof(path), "%s/60-ublkd.rules", folders[i]);
-		if (there(doctor, path)) {
-			found(doctor, DOCTOR_OK, "%s", path);
-			return;
-		}
-	}
-	found(doctor, DOCTOR_NOTE, "udev runs without ublkd's rules: no links by UUID and label");
-	expected(doctor, "60-ublkd.rules in a folder of udev");
-	remedy(doctor, "cp contrib/udev/60-ublkd.rules /etc/udev/rules.d/ && "
-	       "udevadm control --reload");
+	check_socket_users(doctor, &st);
 }
 
 static bool read_link(const struct doctor *doctor, const char *name, char target[64])
@@ -803,8 +891,9 @@ static bool judge_device(struct doctor *doctor, const struct doctor_device *devi
 		found(doctor, DOCTOR_WARNING, "device %u (%s) waits for the next server: its last, an "
 		      "ublkd, is gone", device->id, state_name(info->state));
 		expected(doctor, "a process that serves it");
-		remedy(doctor, "start 'ublkd serve' with the folder that its --state named; "
-		       "with --drop it deletes devices that are not described any more");
+		remedy(doctor, "start 'ublkd serve' with the folder that its --state named; with --drop it "
+		       "deletes devices that are not described any more; if that folder is gone, "
+		       "'ublkctl fail-io %u' fails its I/O and deletes it", device->id);
 		return true;
 	}
 	if (ours) {
@@ -860,6 +949,68 @@ static void check_devices(struct doctor *doctor)
 		found(doctor, DOCTOR_OK, "%u devices have a server", served);
 	else if (doctor->nr_findings == before)
 		found(doctor, DOCTOR_OK, "there are none");
+}
+
+/* ---- files of serve -------------------- */
+
+/* That ublkd.service is given. */
+#define DEVICE_FILES SYSCONFDIR "/ublkd/devices"
+
+/* What whoever reads a file would say, with its place. */
+static void take_message(void *arg, enum log_level level, const char *about, const char *text)
+{
+	struct doctor *doctor = arg;
+	bool wrong = level == LOG_LEVEL_ERROR;
+
+	found(doctor, wrong ? DOCTOR_WARNING : DOCTOR_NOTE, "%s%s%s", about ? about : "",
+	      about ? ": " : "", text);
+	if (!wrong)
+		return;
+	expected(doctor, "files that 'ublkd serve' takes; with a wrong one it does not start, but where "
+		 "devices wait for it");
+	remedy(doctor, "mend the file, and see what 'ublkd serve --check' with the options and files of "
+	       "the server says");
+}
+
+/* The server's options; what its command line says beside them is not known. */
+static void read_settings(const struct doctor *doctor, struct conf *conf)
+{
+	char option[PATH_ROOM + 16];
+	struct serve serve;
+
+	snprintf(option, sizeof(option), "--config=%s" SERVE_SETTINGS, doctor->root);
+	serve_init(&serve);
+	if (!serve_flag(&serve, option))
+		serve_read_settings(&serve);
+	conf->shared = serve.config.reactors;
+	serve_free(&serve);
+}
+
+/* Where there may be workers and a state, files may name them. */
+static void check_device_files(struct doctor *doctor)
+{
+	bool settings = there(doctor, SERVE_SETTINGS), files = there(doctor, DEVICE_FILES);
+	struct conf conf = { .kept = true, .may_be_empty = true };
+	unsigned before = doctor->nr_findings;
+	char path[PATH_ROOM];
+
+	if (!have(doctor, CAP_SYS_ADMIN)) {
+		found(doctor, DOCTOR_NOTE, "what is in " SYSCONFDIR "/ublkd is for a server with "
+		      "CAP_SYS_ADMIN, and was not read");
+		return;
+	}
+	log_divert(take_message, doctor);
+	if (settings)
+		read_settings(doctor, &conf);
+	conf.workers = !conf.shared;
+	if (files)
+		conf_read(&conf, path_of(doctor, path, DEVICE_FILES));
+	conf_check(&conf);
+	log_divert(NULL, NULL);
+	if (doctor->nr_findings == before)
+		found(doctor, DOCTOR_OK, "%s " SERVE_SETTINGS "; %u devices are described in "
+		      DEVICE_FILES, settings ? "settings are in" : "there is no", conf.count);
+	conf_free(&conf);
 }
 
 /* ---- the kernel's log -------------------- */
@@ -969,10 +1120,13 @@ const struct doctor_check doctor_checks[] = {
 	{ "privileges", check_privileges },
 	{ "liburing", check_liburing },
 	{ "helper", check_helper },
+	{ "commands", check_commands },
 	{ "nodes", check_nodes },
 	{ "udev-rules", check_udev_rules },
+	{ "users", check_users },
 	{ "mount-namespace", check_mount_namespace },
 	{ "devices", check_devices },
+	{ "device-files", check_device_files },
 	{ "kernel-log", check_kernel_log },
 	{ 0 },
 };

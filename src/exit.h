@@ -9,7 +9,7 @@ enum exit_status {
 	EXIT_USAGE = 2,    /* wrong command line */
 	EXIT_BACKING = 3,  /* the backing cannot be used */
 	EXIT_KERNEL = 4,   /* the kernel, or our rights, do not allow it */
-	EXIT_TAKEN = 5,    /* the device's number or name is taken, or it is in use */
+	EXIT_TAKEN = 5,    /* the device's number, name or UUID is taken, or it is in use */
 	EXIT_TIMEOUT = 6,  /* the driver did not answer */
 	/* run -- COMMAND: as shells do */
 	EXIT_NOT_EXECUTABLE = 126,

@@ -8,6 +8,9 @@
 
 #include "util/macros.h"
 
+/* Of an answer, so that a process gone mad does not take our memory. */
+#define MOST_INPUT (16u << 20)
+
 void forward_abandon(struct forward *forward)
 {
 	*forward->link = forward->next;
@@ -33,6 +36,8 @@ static bool make_room(struct forward *forward)
 
 	if (forward->used < forward->size)
 		return true;
+	if (size > MOST_INPUT)
+		return false;
 	more = realloc(forward->input, size);
 	if (!more)
 		return false;

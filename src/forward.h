@@ -10,7 +10,7 @@
 #include <jansson.h>
 
 struct forward {
-	/* Set by the caller, who keeps the structure until then. answer NULL: none comes. */
+	/* Set by the caller, who keeps the structure until then. answer NULL: none comes, or no end of it. */
 	void (*done)(struct forward *forward, json_t *answer);
 
 	struct forward *next, **link; /* forward.c's from here on: of its list */

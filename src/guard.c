@@ -12,11 +12,11 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "exit.h"
 #include "log.h"
+#include "privilege.h"
 #include "util/macros.h"
 #include "util/self.h"
 
@@ -33,7 +33,6 @@ void guard_from_reclaim(void)
 /* ---- the OOM killer ---------------------------------------------------------------------- */
 
 #define OOM_SCORE "/proc/self/oom_score_adj"
-#define OOM_SCORE_BEFORE "UBLKD_OOM_SCORE_BEFORE"
 
 static int write_score(const char *score)
 {
@@ -50,7 +49,7 @@ static int note_score(void)
 	if (fd < 0 || read(fd, before, sizeof(before) - 1) < 0)
 		return -errno;
 	before[strcspn(before, "\n")] = 0;
-	return setenv(OOM_SCORE_BEFORE, before, 1) ? -errno : 0;
+	return setenv(GUARD_OOM_SCORE_BEFORE, before, 1) ? -errno : 0;
 }
 
 void guard_from_oom_killer(int score)
@@ -58,13 +57,16 @@ void guard_from_oom_killer(int score)
 	char text[16];
 	int ret;
 
-	if (getenv(OOM_SCORE_BEFORE))
+	if (getenv(GUARD_OOM_SCORE_BEFORE))
 		return;
 	snprintf(text, sizeof(text), "%d", score);
 	ret = note_score();
 	if (!ret)
 		ret = write_score(text);
-	if (ret)
+	/* Nothing that an ordinary user could do about it. */
+	if (ret == -EACCES)
+		log_debug("the OOM score is not set to %d: expected CAP_SYS_RESOURCE", score);
+	else if (ret)
 		ublkd_note("when memory is short, the kernel may kill this server: its OOM score is "
 			   "not set to %d: %s", score, strerror(-ret));
 }
@@ -77,12 +79,9 @@ void guard_from_oom_killer(int score)
  */
 static bool may_lock_all(void)
 {
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
 	struct rlimit limit;
 
-	return (!syscall(SYS_capget, &header, data) &&
-		data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) ||
+	return privilege_have(CAP_IPC_LOCK) ||
 	       (!getrlimit(RLIMIT_MEMLOCK, &limit) && limit.rlim_cur == RLIM_INFINITY);
 }
 
@@ -168,35 +167,40 @@ int guard_from_mounts(struct guard *guard)
 
 void guard_give_back(void)
 {
-	const char *score = getenv(OOM_SCORE_BEFORE);
+	const char *score = getenv(GUARD_OOM_SCORE_BEFORE);
 
 	/* It was inherited; where it may not be changed, it was not set either. */
 	prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 	if (score)
 		write_score(score);
-	unsetenv(OOM_SCORE_BEFORE);
+	unsetenv(GUARD_OOM_SCORE_BEFORE);
 }
 
-int guard_command_start(const struct guard *guard, char *const *command, pid_t *pid)
+/* Arguments of the process, up to the command. */
+enum { COMMAND_VERB = 1, COMMAND_HOME, COMMAND_FILES, COMMAND_ARGS };
+
+int guard_command_start(const struct guard *guard, rlim_t files, char *const *command, pid_t *pid)
 {
 	_cleanup_free_ char **argv = NULL;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t all;
-	char home[16];
+	char home[16], limit[24];
 	size_t count = 0;
 	int ret;
 
 	while (command[count])
 		count++;
-	argv = calloc(3 + count + 1, sizeof(*argv));
+	argv = calloc(COMMAND_ARGS + count + 1, sizeof(*argv));
 	if (!argv)
 		return -ENOMEM;
 	argv[0] = (char *)(uintptr_t)"ublkd";
-	argv[1] = (char *)(uintptr_t)"--command";
-	argv[2] = home;
-	memcpy(argv + 3, command, count * sizeof(*argv));
+	argv[COMMAND_VERB] = (char *)(uintptr_t)"--command";
+	argv[COMMAND_HOME] = home;
+	argv[COMMAND_FILES] = limit;
+	memcpy(argv + COMMAND_ARGS, command, count * sizeof(*argv));
 	snprintf(home, sizeof(home), "%d", guard->home);
+	snprintf(limit, sizeof(limit), "%llu", (unsigned long long)files);
 	posix_spawn_file_actions_init(&actions);
 	/* It stays open. */
 	if (guard->home >= 0)
@@ -225,17 +229,22 @@ static int leave_for_home(int home)
 
 int guard_command_main(int argc, char **argv)
 {
+	struct rlimit files;
 	int home, error;
 
-	if (argc < 4)
+	if (argc <= COMMAND_ARGS)
 		return EXIT_USAGE;
-	home = atoi(argv[2]);
+	home = atoi(argv[COMMAND_HOME]);
 	error = home < 0 ? 0 : -leave_for_home(home);
 	guard_give_back();
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = strtoull(argv[COMMAND_FILES], NULL, 10);
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	if (!error) {
-		execvp(argv[3], argv + 3);
+		execvp(argv[COMMAND_ARGS], argv + COMMAND_ARGS);
 		error = errno;
 	}
-	ublkd_error("cannot run '%s': %s", argv[3], strerror(error));
+	ublkd_error("cannot run '%s': %s", argv[COMMAND_ARGS], strerror(error));
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 }

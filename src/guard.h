@@ -8,6 +8,7 @@
 #ifndef GUARD_H
 #define GUARD_H
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 struct guard {
@@ -16,6 +17,8 @@ struct guard {
 
 /* Memory is not reclaimed by I/O while one of our threads waits for it. */
 void guard_from_reclaim(void);
+/* The variable of the environment that notes the OOM score; see guard_from_oom_killer(). */
+#define GUARD_OOM_SCORE_BEFORE "UBLKD_OOM_SCORE_BEFORE"
 /*
  * score: for oom_score_adj. The one before is noted in the environment, for the
  * processes that are to have it back; a worker has its supervisor's.
@@ -40,10 +43,10 @@ void guard_give_back(void);
 
 /*
  * Starts a program of the user's, whose signals and guards are as if its caller had
- * started it, by "ublkd --command HOME COMMAND…". What is wrong with it is said by that
- * process, which ends as shells do. 0 or -errno.
+ * started it, and that may open so many files, by "ublkd --command HOME FILES COMMAND…".
+ * What is wrong with it is said by that process, which ends as shells do. 0 or -errno.
  */
-int guard_command_start(const struct guard *guard, char *const *command, pid_t *pid);
+int guard_command_start(const struct guard *guard, rlim_t files, char *const *command, pid_t *pid);
 int guard_command_main(int argc, char **argv);
 
 #endif

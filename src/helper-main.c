@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/swap.h>
 #include <time.h>
 
@@ -22,6 +23,7 @@
 #include "log.h"
 #include "util/macros.h"
 #include "util/parse.h"
+#include "util/self.h"
 
 #define RESCAN_TRIES 500
 #define RESCAN_PAUSE_NS 10000000 /* 10 ms */
@@ -73,12 +75,17 @@ static int drop_partitions(int fd)
 	return 0;
 }
 
-/* BLKFLSBUF reaches the file system that is mounted, fsync() the cache of the server. */
+/*
+ * BLKFLSBUF reaches the file system that is mounted, fsync() the cache of the server. An
+ * ordinary user may not do the first, nor mount anything.
+ */
 static int write_back(int fd)
 {
 	int ret = ioctl(fd, BLKFLSBUF) ? -errno : 0;
 
-	return fsync(fd) ? -errno : ret;
+	if (fsync(fd))
+		return -errno;
+	return ret == -EACCES ? -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) : ret;
 }
 
 static int write_name_back(const char *name)
@@ -151,15 +158,45 @@ static int write_all_back(int fd, const char *node, bool released)
 	return ret ? ret : last;
 }
 
-static int control(char **args)
+/*
+ * Only the driver knows whose device it is, and where that is not an ordinary user's it looks at
+ * no path: but then it would take it for the buffer.
+ */
+static bool is_of_user(bool known, size_t buffer)
 {
-	uint64_t op, id, data;
-	int ret;
+	return known || !buffer;
+}
 
-	if (parse_uint(args[0], &op) || parse_uint(args[1], &id) || parse_uint(args[2], &data))
-		return EXIT_USAGE;
-	ret = ctrl_run((uint32_t)op, (uint32_t)id, data);
-	return ret < 0 ? -ret : 0;
+/* One command after another, until nobody orders any more. The title is ours to write to. */
+static int control(char *title)
+{
+	size_t size = strlen(title) + 1;
+	struct ctrl_outcome outcome;
+	struct ctrl_order order;
+	struct ctrl ctrl;
+	int error = ctrl_open_alone(&ctrl);
+	ssize_t got;
+
+	for (;;) {
+		memset(title, 0, size);
+		got = recv(STDIN_FILENO, &order, sizeof(order), 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < (ssize_t)ctrl_order_size(0) || (size_t)got != ctrl_order_size(order.length))
+			return got ? EXIT_USAGE : EXIT_DONE;
+		stuck_title(title, size, &order.info);
+		outcome.result = error ? error : ctrl_run(&ctrl, &(struct ctrl_command){
+			.op = order.op,
+			.dev_id = order.dev_id,
+			.buffer = order.length ? order.buffer : NULL,
+			.length = order.length,
+			.data = order.data,
+			.of_user = is_of_user(order.of_user, order.length),
+		});
+		memcpy(outcome.buffer, order.buffer, order.length);
+		if (send(STDIN_FILENO, &outcome, ctrl_outcome_size(order.length), MSG_NOSIGNAL) < 0)
+			return EXIT_RUNTIME;
+	}
 }
 
 static int on_node(const char *verb, const char *node)
@@ -168,6 +205,8 @@ static int on_node(const char *verb, const char *node)
 	_cleanup_fd_ int fd = open(node, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (probe ? O_EXCL : 0));
 	int ret = 0;
 
+	if (fd < 0 && !probe)
+		ublkd_error("%s: cannot open '%s': %s", verb, node, strerror(errno));
 	if (fd < 0)
 		return EXIT_RUNTIME;
 	if (!strcmp(verb, HELPER_RESCAN))
@@ -182,7 +221,15 @@ static int on_node(const char *verb, const char *node)
 		return EXIT_USAGE;
 	if (ret)
 		ublkd_error("%s of '%s': %s", verb, node, strerror(-ret));
-	return ret ? EXIT_RUNTIME : EXIT_DONE;
+	return !ret ? EXIT_DONE : ret == -EIO || ret == -ENOSPC ? EXIT_BACKING : EXIT_RUNTIME;
+}
+
+static int set_size(uint32_t id, uint64_t sectors)
+{
+	return ctrl_run_one(&(struct ctrl_command){
+		.op = UBLK_CMD_UPDATE_SIZE, .dev_id = id, .data = sectors,
+		.of_user = is_of_user(false, 0),
+	});
 }
 
 /*
@@ -200,7 +247,7 @@ static int shrink(const char *node, const char *id, const char *sectors)
 	if (fd < 0)
 		return errno;
 	ret = write_all_back(fd, node, false);
-	return -(ret ? ret : ctrl_run(UBLK_CMD_UPDATE_SIZE, (uint32_t)number, size));
+	return -(ret ? ret : set_size((uint32_t)number, size));
 }
 
 /* What it waits for may come never, once nobody serves the device. */
@@ -211,17 +258,25 @@ static bool ends_with(const char *parent)
 
 int helper_main(int argc, char **argv)
 {
-	if (argc > 4 && !strcmp(argv[2], HELPER_OF)) {
+	self_set_name("ublkd-helper", NULL);
+	log_inherit_levels();
+	if (argc > 2 && !strcmp(argv[2], HELPER_LOGS)) {
+		log_to_syslog();
+		argc--;
+		argv++;
+	}
+	if (argc > 5 && !strcmp(argv[2], HELPER_OF)) {
 		if (!ends_with(argv[3]))
 			return EXIT_RUNTIME;
-		argc -= 2;
-		argv += 2;
+		log_switch(argv[4]);
+		argc -= 3;
+		argv += 3;
 	}
 	/* What a control command frees, or lets go on, memory may wait for; the rest uses devices. */
 	if (argc > 2 && strcmp(argv[2], HELPER_CONTROL))
 		guard_give_back();
-	if (argc == 6 && !strcmp(argv[2], HELPER_CONTROL))
-		return control(argv + 3);
+	if (argc == 4 && !strcmp(argv[2], HELPER_CONTROL))
+		return control(argv[3]);
 	if (argc == 6 && !strcmp(argv[2], HELPER_SHRINK))
 		return shrink(argv[3], argv[4], argv[5]);
 	if (argc == 3 && !strcmp(argv[2], HELPER_NOTHING))

@@ -13,7 +13,8 @@
 #include "util/macros.h"
 #include "util/self.h"
 
-#define FIRST_ARG 4
+#define MOST_ARGS (6 + HELPER_ARGS)
+#define CUT_DEADLINE 1
 
 static void ended(struct helper *helper, int status)
 {
@@ -51,17 +52,32 @@ void helper_abandon(struct helper *helper)
 	ev_timer_stop(helper->loop, &helper->timer);
 }
 
+void helper_cut(struct helper *helper)
+{
+	kill(helper->child.pid, SIGKILL);
+	ev_timer_stop(helper->loop, &helper->timer);
+	ev_timer_set(&helper->timer, CUT_DEADLINE, 0);
+	ev_timer_start(helper->loop, &helper->timer);
+}
+
 int helper_start(struct helper *helper, struct ev_loop *loop, const char *const *args,
 		 double deadline)
 {
-	char self[16], *argv[FIRST_ARG + HELPER_ARGS + 1] = { "ublkd", "--helper", HELPER_OF, self };
+	const char *about = log_about() ? log_about() : "ublkd";
+	char self[16], *argv[MOST_ARGS + 1] = { "ublkd", "--helper" };
+	size_t used = 2;
 	pid_t pid;
 	int ret;
 
 	snprintf(self, sizeof(self), "%d", (int)getpid());
-	for (unsigned i = 0; args[i]; i++) {
-		assert(i < HELPER_ARGS);
-		argv[FIRST_ARG + i] = (char *)(uintptr_t)args[i];
+	if (log_is_syslog())
+		argv[used++] = HELPER_LOGS;
+	argv[used++] = HELPER_OF;
+	argv[used++] = self;
+	argv[used++] = (char *)(uintptr_t)about;
+	for (; *args; args++) {
+		assert(used < MOST_ARGS);
+		argv[used++] = (char *)(uintptr_t)*args;
 	}
 	ret = self_spawn(&pid, argv, NULL);
 	if (ret)

@@ -24,14 +24,19 @@ struct helper {
 
 #define HELPER_RESCAN "rescan"        /* NODE: read the partition table */
 #define HELPER_DROP "drop-partitions" /* NODE: forget the partitions */
-#define HELPER_WRITE_BACK "write-back" /* NODE: what is cached for it, its partitions and mounts */
+/* NODE: what is cached for it, its partitions and mounts; EXIT_BACKING: that failed, and is lost */
+#define HELPER_WRITE_BACK "write-back"
 #define HELPER_RELEASE "release"      /* NODE: the same, of what stands on it too; swap is taken off */
 #define HELPER_PROBE "probe-use"      /* NODE: fails while something has claimed the device */
 #define HELPER_SHRINK "shrink" /* NODE ID SECTORS: claims, writes back, sets the size; its errno */
 #define HELPER_NOTHING "nothing" /* ends at once, with success */
-#define HELPER_CONTROL "control"      /* OP ID DATA: a control command; exits with its errno */
+#define HELPER_CONTROL "control" /* TITLE: control commands, see ctrl-helper.h */
+#define HELPER_TITLE_SIZE 160 /* what it runs, see stuck_title() */
 
-#define HELPER_OF "of" /* PID VERB …: one that ends when its parent, that process, does */
+/* PID NAME VERB …: one that ends when its parent, that process, does, and what its messages are about. */
+#define HELPER_OF "of"
+/* Before that: it logs to syslog, as its parent does, whose stderr may be nobody's by now. */
+#define HELPER_LOGS "syslog"
 
 #define HELPER_ARGS 4
 
@@ -43,8 +48,10 @@ int helper_start(struct helper *helper, struct ev_loop *loop, const char *const 
 		 double deadline);
 /* Kills it; done() is not called. */
 void helper_abandon(struct helper *helper);
+/* Kills it; done() is called when it has ended, or in a second where it waits in the kernel. */
+void helper_cut(struct helper *helper);
 
-/* helper-main.c, the process itself: "ublkd --helper [of PID] VERB ARGUMENT…". */
+/* helper-main.c, the process itself: "ublkd --helper [syslog] [of PID NAME] VERB ARGUMENT…". */
 int helper_main(int argc, char **argv);
 
 #endif

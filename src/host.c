@@ -45,7 +45,9 @@ static void end(struct hosted *hosted, int status)
 	bool stuck = status == EXIT_TIMEOUT || hosted->device.holds;
 
 	hosted->status = status;
-	if (!host->status && !hosted->quiet)
+	log_stop_listening(&hosted->listener);
+	/* Who added it may not be there any more to hear what a stop makes of it. */
+	if (!host->status && (!hosted->quiet || (host->stopped && !hosted->device.forced)))
 		host->status = status;
 	if (stuck) {
 		hosted->state = HOSTED_STUCK;
@@ -69,6 +71,8 @@ static void on_live(struct device *device)
 	if (hosted->state == HOSTED_STARTS) {
 		host->starting--;
 		hosted->state = HOSTED_LIVE;
+		hosted->was_live = true;
+		log_stop_listening(&hosted->listener);
 	}
 	host->on_live(hosted);
 	host_go_on(host);
@@ -126,10 +130,34 @@ static void on_gone(struct device *device, int status)
 	host_go_on(host);
 }
 
+static const struct table *table_of(const struct hosted *hosted)
+{
+	return hosted->table ? hosted->table : hosted->host->table;
+}
+
+/* Before its turn comes, so that it can be named so meanwhile. */
+static void choose_uuid(struct hosted *hosted)
+{
+	char *uuid = hosted->device.entry.uuid;
+
+	if (hosted->spec->device.uuid)
+		snprintf(uuid, UUID_SIZE, "%s", hosted->spec->device.uuid);
+	else
+		table_choose_uuid(table_of(hosted), hosted->name, !hosted->added, uuid);
+}
+
+static int check_uuid(const struct hosted *hosted)
+{
+	const char *uuid = hosted->device.entry.uuid;
+	const char *owner = host_find_uuid(hosted->host, uuid, hosted->name);
+
+	return owner ? host_uuid_is_taken(uuid, owner) : EXIT_DONE;
+}
+
 /* Where it is not known what waits, nothing is made beside it. */
 static int find_former(struct hosted *hosted)
 {
-	const struct table *table = hosted->host->table;
+	const struct table *table = table_of(hosted);
 
 	hosted->former = table ? table_find(table, hosted->name) : NULL;
 	if (hosted->former && hosted->former->state == TABLE_GONE)
@@ -146,17 +174,34 @@ static int find_former(struct hosted *hosted)
 /* Of a device that was resized: its own, and not that of its description. */
 static uint64_t former_size(const struct table_entry *former)
 {
-	return former && former->resized ? former->sectors << UBLK_SECTOR_SHIFT : 0;
+	return former->resized ? former->sectors << UBLK_SECTOR_SHIFT : 0;
+}
+
+static int open_target(struct hosted *hosted)
+{
+	const struct table_entry *former = hosted->former;
+	int status = former ? spec_open_again(hosted->spec, former_size(former), &hosted->target) :
+			      spec_open(hosted->spec, &hosted->target);
+
+	if (status && former && former->passed && !spec_is_passed(hosted->spec))
+		ublkd_error("its file was opened by the client that added it, and this process cannot "
+			    "open it by its path: the device is left waiting");
+	return status;
 }
 
 static void start(struct hosted *hosted)
 {
 	struct host *host = hosted->host;
 	const char *before = log_switch(hosted->name);
-	int status = find_former(hosted);
+	int status;
 
+	hosted->listener.about = hosted->name;
+	log_listen(&hosted->listener);
+	status = find_former(hosted);
 	if (!status)
-		status = spec_open(hosted->spec, former_size(hosted->former), &hosted->target);
+		status = check_uuid(hosted);
+	if (!status)
+		status = open_target(hosted);
 	if (status) {
 		end(hosted, status);
 	} else {
@@ -171,7 +216,7 @@ static void start(struct hosted *hosted)
 		hosted->device.uid = hosted->spec->uid;
 		hosted->device.gid = hosted->spec->gid;
 		hosted->device.dead_are_gone = true;
-		hosted->device.table = host->table;
+		hosted->device.table = table_of(hosted);
 		hosted->device.former = hosted->former;
 		if (hosted->former)
 			hosted->former->state = TABLE_SERVED;
@@ -179,6 +224,7 @@ static void start(struct hosted *hosted)
 			 hosted->name);
 		spec_name(hosted->spec, hosted->device.entry.backend,
 			  sizeof(hosted->device.entry.backend));
+		hosted->device.entry.passed = spec_is_passed(hosted->spec);
 		hosted->device.entry.options = hosted->added ? hosted->spec->lasting : NULL;
 		hosted->device.on_live = on_live;
 		hosted->device.on_gone = on_gone;
@@ -225,21 +271,27 @@ static struct hosted *next_to_leave(const struct host *host)
 	return NULL;
 }
 
+void host_leave_one(struct hosted *hosted)
+{
+	struct host *host = hosted->host;
+
+	host->starting -= hosted->state == HOSTED_STARTS;
+	host->stopping++;
+	hosted->state = HOSTED_STOPS;
+	if (device_can_stay(&hosted->device))
+		device_leave(&hosted->device);
+	else
+		device_stop(&hosted->device, host->draining);
+}
+
 /* The pause of those that stay begins when the others are gone. */
 static void leave_all(struct host *host)
 {
 	struct hosted *hosted;
 
 	host->left = true;
-	while ((hosted = next_to_leave(host))) {
-		host->starting -= hosted->state == HOSTED_STARTS;
-		host->stopping++;
-		hosted->state = HOSTED_STOPS;
-		if (device_can_stay(&hosted->device))
-			device_leave(&hosted->device);
-		else
-			device_stop(&hosted->device, host->draining);
-	}
+	while ((hosted = next_to_leave(host)))
+		host_leave_one(hosted);
 }
 
 /* As far as it goes now; called again whenever something has ended. */
@@ -297,6 +349,35 @@ struct hosted *host_find(const struct host *host, const char *text)
 	return NULL;
 }
 
+bool host_leaves(const struct host *host, const struct table_entry *entry)
+{
+	return entry->state == TABLE_WAITS && !host_find_name(host, entry->name);
+}
+
+const char *host_find_uuid(const struct host *host, const char *uuid, const char *name)
+{
+	for (unsigned i = 0; i < host->count; i++) {
+		const struct hosted *hosted = host->devices[i];
+
+		if (!strcmp(hosted->device.entry.uuid, uuid) && strcmp(hosted->name, name))
+			return hosted->name;
+	}
+	for (unsigned i = 0; host->table && i < host->table->count; i++) {
+		const struct table_entry *entry = &host->table->entries[i];
+
+		if (!strcmp(entry->uuid, uuid) && strcmp(entry->name, name) &&
+		    host_leaves(host, entry))
+			return entry->name;
+	}
+	return NULL;
+}
+
+int host_uuid_is_taken(const char *uuid, const char *owner)
+{
+	ublkd_error("uuid: expected another than that of '%s', got '%s'", owner, uuid);
+	return EXIT_TAKEN;
+}
+
 bool host_waits(const struct host *host, const char *name)
 {
 	const struct table_entry *entry = host->table ? table_find(host->table, name) : NULL;
@@ -304,7 +385,7 @@ bool host_waits(const struct host *host, const char *name)
 	return entry && entry->state != TABLE_GONE;
 }
 
-struct hosted *host_add(struct host *host, const char *name, const struct spec *spec)
+struct hosted *host_add(struct host *host, const char *name, struct spec *spec)
 {
 	struct hosted **more = realloc(host->devices, (host->count + 1) * sizeof(struct hosted *));
 	struct hosted *hosted = more ? calloc(1, sizeof(*hosted)) : NULL;
@@ -317,13 +398,18 @@ struct hosted *host_add(struct host *host, const char *name, const struct spec *
 	}
 	*hosted = (struct hosted){ .name = name, .spec = spec, .host = host };
 	host->devices[host->count++] = hosted;
+	/* What the last server had may not be known before. */
+	if (host->begun)
+		choose_uuid(hosted);
 	return hosted;
 }
 
 void host_free(struct host *host)
 {
-	for (unsigned i = 0; i < host->count; i++)
+	for (unsigned i = 0; i < host->count; i++) {
+		log_stop_listening(&host->devices[i]->listener);
 		free(host->devices[i]);
+	}
 	free(host->devices);
 	host->devices = NULL;
 	host->count = 0;
@@ -331,6 +417,9 @@ void host_free(struct host *host)
 
 void host_start(struct host *host)
 {
+	host->begun = true;
+	for (unsigned i = 0; i < host->count; i++)
+		choose_uuid(host->devices[i]);
 	if (host->no_hunt) {
 		hunted(&host->hunt);
 		return;

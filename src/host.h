@@ -7,6 +7,7 @@
 #define HOST_H
 
 #include "device.h"
+#include "log.h"
 #include "spec.h"
 
 struct host;
@@ -22,7 +23,8 @@ enum hosted_state {
 struct hosted {
 	/* The caller's, who keeps them while the host has it. */
 	const char *name;
-	const struct spec *spec;
+	struct spec *spec;
+	struct table *table; /* with its entry; NULL: the host's */
 	bool added;  /* at run time: no file describes it, so the table has to */
 	bool syncs;  /* its backing, when it is left */
 	bool quiet;  /* its failure is somebody's answer, and not the host's status */
@@ -33,6 +35,8 @@ struct hosted {
 	struct ublkd_target *target;
 	struct table_entry *former; /* of the device that waits for a server; NULL: none */
 	enum hosted_state state;
+	bool was_live;
+	struct log_listener listener; /* until it is usable */
 	int status; /* in the end: an exit status */
 };
 
@@ -66,7 +70,7 @@ struct host {
 	struct orphan_hunt hunt;
 	unsigned next;               /* to start, and later to stop */
 	unsigned starting, stopping, stuck;
-	bool hunted, settled, stopped, leaving, left, draining, timed_out;
+	bool begun, hunted, settled, stopped, leaving, left, draining, timed_out;
 	bool holds; /* see device.h; of any */
 	int status;
 };
@@ -75,9 +79,18 @@ struct host {
  * One device more, which is started in its turn: behind host_start(), host_go_on()
  * says that its time may have come. NULL after an error text.
  */
-struct hosted *host_add(struct host *host, const char *name, const struct spec *spec);
+struct hosted *host_add(struct host *host, const char *name, struct spec *spec);
 /* The one of this name. NULL: none. */
 struct hosted *host_find_name(const struct host *host, const char *name);
+/*
+ * One that has this UUID and another name: its name; NULL: none. It is the host's, or waits in
+ * the table without being wanted by the host.
+ */
+const char *host_find_uuid(const struct host *host, const char *uuid, const char *name);
+/* Says so. An exit status. */
+int host_uuid_is_taken(const char *uuid, const char *owner);
+/* It waits for a server, and is none of the host's. */
+bool host_leaves(const struct host *host, const struct table_entry *entry);
 /* The one that is called so: its name, its number or its path. NULL: none. */
 struct hosted *host_find(const struct host *host, const char *text);
 /* A device that the last server called so waits to be taken over. */
@@ -91,6 +104,8 @@ void host_stop(struct host *host, bool drain);
  * leaves the others. host_stop() with drain hurries.
  */
 void host_leave(struct host *host);
+/* Leaves this one, or stops it if it cannot stay; the others go on. */
+void host_leave_one(struct hosted *hosted);
 /* Logs the counters of all. */
 void host_log_stats(struct host *host);
 /* When all are gone; in the case of EXIT_TIMEOUT not to be called. */

@@ -35,7 +35,8 @@
 
 #include <ublkd/backend.h>
 
-struct io_uring_sqe;
+#include "util/macros.h"
+
 struct queue;
 struct reactor;
 
@@ -72,44 +73,48 @@ enum io_part_kind {
 
 /*
  * One SQE's worth of a request, and its continuation when the kernel does
- * less than it was asked. Valid while the request is in PROCESS.
+ * less than it was asked. Valid while the request is in PROCESS. What all have
+ * to do with is in one cache line, as it is of a request.
  */
 struct io_part {
-	struct io *io;
+	_Alignas(CACHE_LINE) struct io *io;
+	uint64_t file_offset; /* of byte 0 of the part */
+	uint8_t *data;        /* NULL: in the kernel, see io_init() */
+	uint32_t length;      /* 0 for SYNC, FALLOCATE and DISCARD: all or nothing */
+	uint32_t done;        /* bytes that are certain */
+	uint32_t start;       /* where the SQE in the ring begins: done, aligned down */
+	uint32_t asked;       /* bytes of that SQE */
+	uint32_t rw_flags;    /* RWF_*; FALLOCATE: the mode */
 	uint8_t kind;
 	uint8_t file;         /* index into target->files */
 	uint8_t tries;        /* without progress, after errors that may pass */
 	bool active;          /* its SQE is in the ring */
 	bool due;             /* its next SQE waits for room in the ring */
-	uint32_t rw_flags;    /* RWF_*; FALLOCATE: the mode */
-	int32_t inject;       /* see ublkd_ring_inject(); 0: nothing */
-	uint64_t file_offset; /* of byte 0 of the part */
-	uint8_t *data;        /* NULL: in the kernel, see io_init() */
+	bool faulty;          /* its next SQE is to be as inject and delay say */
+	/* Valid while it is faulty, see ublkd_ring_inject(). */
+	int32_t inject;       /* 0: nothing */
 	struct __kernel_timespec delay;
-	uint32_t length;      /* 0 for SYNC, FALLOCATE and DISCARD: all or nothing */
-	uint32_t done;        /* bytes that are certain */
-	uint32_t start;       /* where the SQE in the ring begins: done, aligned down */
-	uint32_t asked;       /* bytes of that SQE */
 };
 
 struct io {
-	struct ublkd_io pub; /* what the backend sees */
+	_Alignas(CACHE_LINE) struct ublkd_io pub; /* what the backend sees */
 	struct queue *queue;
-	uint16_t index;      /* among the queue's tags */
-	bool kept;           /* submit() kept it: ublkd_complete() will follow */
-	bool registered;     /* its pages are in the ring's table, by our command */
-	int32_t inject;      /* for the next part */
 	void *buffer;        /* its own in copy mode, borrowed in get-data mode */
-	struct io *next;     /* in a list of the reactor or of the buffers */
+	struct io_part *parts; /* the queue's parts_each of them */
 	int32_t result;      /* first error of its parts */
+	uint16_t index;      /* among the queue's tags */
 	uint8_t state;       /* enum io_state */
 	uint8_t todo;        /* enum io_todo */
 	uint8_t parts_used;
 	uint8_t parts_left;
+	bool kept;           /* submit() kept it: ublkd_complete() will follow */
+	bool registered;     /* its pages are in the ring's table, by our command */
+	bool served;         /* this tag has carried a request */
+	bool faulty;         /* the next part is to be as inject and inject_ns say */
+	/* Seldom used. */
+	struct io *next;     /* in a list of the reactor or of the buffers */
+	int32_t inject;
 	uint64_t inject_ns;
-	uint64_t served;     /* requests this tag has carried */
-	struct io_uring_sqe *last_sqe; /* during submit(): of the last part */
-	struct io_part *parts; /* the queue's parts_each of them */
 };
 
 /*

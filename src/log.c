@@ -3,19 +3,26 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 #include <unistd.h>
 
+#include "log-socket.h"
 #include "util/macros.h"
 
 #define MOST_ABOUT 255 /* bytes before a message */
+#define LEVELS "UBLKD_LOG_LEVELS"
 
 static struct {
 	const char *about; /* NULL: the program */
 	bool verbose;
+	bool levels;
 	bool syslog;
+	struct log_socket socket;
 	struct log_listener *listeners;
+	log_taker *taker; /* NULL: messages are written */
+	void *taker_arg;
 } logger;
 
 void log_set_verbose(bool verbose)
@@ -25,8 +32,25 @@ void log_set_verbose(bool verbose)
 
 void log_to_syslog(void)
 {
-	openlog("ublkd", LOG_PID, LOG_DAEMON);
+	if (!logger.syslog)
+		log_socket_init(&logger.socket, _PATH_LOG);
 	logger.syslog = true;
+}
+
+bool log_is_syslog(void)
+{
+	return logger.syslog;
+}
+
+void log_with_levels(void)
+{
+	logger.levels = true;
+	setenv(LEVELS, "yes", 1);
+}
+
+void log_inherit_levels(void)
+{
+	logger.levels = getenv(LEVELS);
 }
 
 const char *log_about(void)
@@ -59,10 +83,16 @@ void log_stop_listening(struct log_listener *listener)
 		*link = listener->next;
 }
 
+void log_divert(log_taker *taker, void *arg)
+{
+	logger.taker = taker;
+	logger.taker_arg = arg;
+}
+
 static void tell_listeners(const char *text)
 {
 	for (struct log_listener *l = logger.listeners; l; l = l->next) {
-		if (l->about == logger.about && !l->text[0])
+		if ((l->any || l->about == logger.about) && !l->text[0])
 			snprintf(l->text, sizeof(l->text), "%s", text);
 	}
 }
@@ -73,7 +103,7 @@ static void put(int priority, char *line, size_t length)
 	ssize_t ret;
 
 	if (logger.syslog) {
-		syslog(priority, "%s", line);
+		log_socket_send(&logger.socket, priority, line);
 		return;
 	}
 	line[length++] = '\n';
@@ -88,30 +118,53 @@ static void log_write(enum log_level level, const char *format, va_list args)
 static void log_write(enum log_level level, const char *format, va_list args)
 {
 	static const int priorities[] = { LOG_ERR, LOG_NOTICE, LOG_DEBUG };
-	char line[1024];
+	char line[1024] = "";
 	size_t used, prefix;
 	int ret, error = errno; /* callers log first and return -errno then */
 
 	if (level == LOG_LEVEL_DEBUG && !logger.verbose)
 		return;
-	prefix = used = (size_t)snprintf(line, sizeof(line), "%.*s: ", MOST_ABOUT,
-					 logger.about ? logger.about : "ublkd");
+	if (logger.levels)
+		snprintf(line, sizeof(line), "<%d>", priorities[level]);
+	used = strlen(line);
+	used += (size_t)snprintf(line + used, sizeof(line) - used, "%.*s: ", MOST_ABOUT,
+				 logger.about ? logger.about : "ublkd");
+	prefix = used;
 	ret = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
 	if (ret < 0)
 		return;
 	used = MIN(used + (size_t)ret, sizeof(line) - 2);
 	if (level == LOG_LEVEL_ERROR)
 		tell_listeners(line + prefix);
-	put(priorities[level], line, used);
+	if (logger.taker)
+		logger.taker(logger.taker_arg, level, logger.about, line + prefix);
+	else
+		put(priorities[level], line, used);
 	errno = error;
+}
+
+static bool is_leveled(const char *line)
+{
+	return line[0] == '<' && line[1] >= '0' && line[1] <= '7' && line[2] == '>';
+}
+
+bool log_line_is_error(const char *line)
+{
+	return is_leveled(line) && line[1] - '0' <= LOG_ERR;
+}
+
+const char *log_line_text(const char *line)
+{
+	return is_leveled(line) ? line + strlen("<N>") : line;
 }
 
 void log_line(const char *line)
 {
+	const char *text = log_line_text(line);
 	char copy[1024];
 
-	put(LOG_NOTICE, copy, (size_t)snprintf(copy, sizeof(copy) - 1, "%.*s",
-					       (int)sizeof(copy) - 2, line));
+	put(text > line ? line[1] - '0' : LOG_NOTICE, copy,
+	    (size_t)snprintf(copy, sizeof(copy) - 1, "%.*s", (int)sizeof(copy) - 2, text));
 }
 
 void log_message(enum log_level level, const char *format, ...)

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@
 #define SCAN_SECONDS 30
 #define GONE_SECONDS 10
 
-enum { WAIT_NODE, WAIT_UDEV, WAIT_SCAN, WAIT_PARTITIONS, WAIT_GONE };
+enum { WAIT_NODE, WAIT_UDEV, WAIT_NAMES, WAIT_SCAN, WAIT_PARTITIONS, WAIT_GONE };
 
 static void look(struct node *node);
 
@@ -85,39 +86,53 @@ static bool node_is_there(struct node *node)
 
 static bool udev_is_through(const struct node *node)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "/run/udev/data/b%u:%u", major(node->device),
-		 minor(node->device));
-	return access("/run/udev/control", F_OK) || !access(path, F_OK);
+	return !udev_is_running() || udev_record(node->device);
 }
 
-/* Every partition that sysfs knows has its node. */
-static bool partitions_are_there(const struct node *node)
+static bool partition_is_there(const struct node *node, const char *name)
+{
+	char path[NAME_MAX + 8];
+	dev_t device;
+
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	/* udev opens it, which is no use of the device by anybody. */
+	return !sysfs_device(base_name(node), name, &device) && is_block_node(path, device) &&
+	       (!udev_is_running() || udev_record(device));
+}
+
+/* Where udev has seen it before the disk had its names. */
+static bool partition_is_asked_for(const struct node *node, const char *name)
+{
+	char folder[NAME_MAX + NODE_NAME_MAX];
+	dev_t device;
+
+	snprintf(folder, sizeof(folder), "%s/%s", base_name(node), name);
+	if (!sysfs_device(base_name(node), name, &device) && !udev_has_names(device, &node->names))
+		udev_look_again(folder);
+	return true;
+}
+
+/* Of all that sysfs knows, until it is false for one. */
+static bool all_partitions(const struct node *node,
+			   bool (*holds)(const struct node *node, const char *name))
 {
 	char path[64];
-	bool there = true;
+	bool all = true;
 	struct dirent *entry;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/sys/block/%s", base_name(node));
 	dir = opendir(path);
-	while (dir && there && (entry = readdir(dir))) {
-		char partition[sizeof(entry->d_name) + 8];
-		dev_t device;
-
-		if (strncmp(entry->d_name, base_name(node), strlen(base_name(node))))
-			continue;
-		snprintf(partition, sizeof(partition), "/dev/%s", entry->d_name);
-		there = !sysfs_device(base_name(node), entry->d_name, &device) &&
-			is_block_node(partition, device);
+	while (dir && all && (entry = readdir(dir))) {
+		if (!strncmp(entry->d_name, base_name(node), strlen(base_name(node))))
+			all = holds(node, entry->d_name);
 	}
 	if (dir)
 		closedir(dir);
-	return there;
+	return all;
 }
 
-static int set_permissions(const struct node *node)
+int node_set_permissions(const struct node *node)
 {
 	if ((node->uid != (uid_t)-1 || node->gid != (gid_t)-1) &&
 	    chown(node->path, node->uid, node->gid)) {
@@ -143,7 +158,7 @@ static void scanned(struct helper *helper, int status)
 
 static void scan(struct node *node)
 {
-	int ret = set_permissions(node);
+	int ret = node_set_permissions(node);
 
 	if (ret) {
 		finish(node, ret);
@@ -163,6 +178,49 @@ static void scan(struct node *node)
 		scanned(&node->helper, -1);
 }
 
+/* The first event of the disk is from before it had names, or a moment later. */
+static void await_names(struct node *node)
+{
+	if (!udev_is_running() || udev_has_names(node->device, &node->names)) {
+		scan(node);
+		return;
+	}
+	node->record = udev_record(node->device);
+	node->asked = true;
+	udev_look_again(base_name(node));
+	wait_for(node, WAIT_NAMES, UDEV_SECONDS);
+}
+
+/* Without our rules it never has them, and that it has looked again is all there is to wait for. */
+static bool udev_has_looked_again(const struct node *node)
+{
+	return udev_has_names(node->device, &node->names) ||
+	       udev_record(node->device) != node->record;
+}
+
+static bool is_given(const struct node *node)
+{
+	return !node->of_user || !access(node->path, R_OK | W_OK);
+}
+
+static void look_for_udev(struct node *node, bool late)
+{
+	if (is_given(node) && late) {
+		scan(node);
+	} else if (is_given(node) && udev_is_through(node)) {
+		await_names(node);
+	} else if (late) {
+		ublkd_error("'%s' may not be read and written: expected udev to give it to user %u, "
+			    "by " UDEV_OWNER_RULES, node->path, (unsigned)geteuid());
+		finish(node, -EACCES);
+	}
+}
+
+static bool has_names(const struct node *node)
+{
+	return node->names.name || node->names.uuid;
+}
+
 static void look(struct node *node)
 {
 	bool late = ev_now(node->loop) > node->until, there;
@@ -170,6 +228,8 @@ static void look(struct node *node)
 	switch (node->step) {
 	case WAIT_NODE:
 		if (node_is_there(node)) {
+			if (has_names(node))
+				udev_name(node->id, &node->names);
 			wait_for(node, WAIT_UDEV, UDEV_SECONDS);
 		} else if (late) {
 			ublkd_error("'%s' did not appear as a block device of %llu sectors within "
@@ -182,7 +242,10 @@ static void look(struct node *node)
 		if (late)
 			ublkd_note("udev has not handled '%s' within %d s", node->path,
 				   UDEV_SECONDS);
-		if (late || udev_is_through(node))
+		look_for_udev(node, late);
+		break;
+	case WAIT_NAMES:
+		if (late || udev_has_looked_again(node))
 			scan(node);
 		break;
 	case WAIT_SCAN:
@@ -190,8 +253,11 @@ static void look(struct node *node)
 	case WAIT_PARTITIONS:
 		if (late)
 			ublkd_note("not every partition of '%s' has a node", node->path);
-		if (late || partitions_are_there(node))
-			finish(node, 0);
+		if (!late && !all_partitions(node, partition_is_there))
+			break;
+		if (node->asked)
+			all_partitions(node, partition_is_asked_for);
+		finish(node, 0);
 		break;
 	case WAIT_GONE:
 		there = is_block_node(node->path, node->device);

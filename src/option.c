@@ -10,6 +10,7 @@
 #include "exit.h"
 #include "util/macros.h"
 #include "util/parse.h"
+#include "util/uuid.h"
 
 static void *value_of(const struct options *options, const struct ublkd_option *option)
 {
@@ -19,7 +20,7 @@ static void *value_of(const struct options *options, const struct ublkd_option *
 static bool holds_string(const struct ublkd_option *option)
 {
 	return option->type == UBLKD_OPT_STRING || option->type == UBLKD_OPT_PATH ||
-	       option->type == UBLKD_OPT_CPUS;
+	       option->type == UBLKD_OPT_CPUS || option->type == UBLKD_OPT_UUID;
 }
 
 /* "1…4096" and the like: what the option takes, for error texts and help. */
@@ -76,6 +77,9 @@ static void describe(const struct ublkd_option *option, char *text, size_t size)
 	case UBLKD_OPT_CPUS:
 		snprintf(text, size, "a list of CPUs such as 0-3,8");
 		break;
+	case UBLKD_OPT_UUID:
+		snprintf(text, size, "a UUID such as 1b4e28ba-2fa1-4ed2-883f-0016d3cca427");
+		break;
 	}
 }
 
@@ -124,6 +128,7 @@ static int parse_string(const char *text, char **out)
 
 static int parse_value(const struct ublkd_option *option, const char *text, void *out)
 {
+	char uuid[UUID_SIZE];
 	uint64_t number = 0;
 	int ret;
 
@@ -151,6 +156,9 @@ static int parse_value(const struct ublkd_option *option, const char *text, void
 	case UBLKD_OPT_CPUS:
 		ret = parse_cpu_list(text, NULL, NULL);
 		return ret ? ret : parse_string(text, out);
+	case UBLKD_OPT_UUID:
+		ret = uuid_read(text, uuid);
+		return ret ? ret : parse_string(uuid, out);
 	}
 	return -EINVAL;
 }
@@ -226,6 +234,11 @@ int options_set(struct options *options, const struct ublkd_option *option, cons
 	return 0;
 }
 
+void options_forget(struct options *options, const struct ublkd_option *option)
+{
+	options->given &= ~bit_of(options, option);
+}
+
 int options_flag(struct options *options, const char *arg, const char *whose, const char *help)
 {
 	size_t length = strcspn(arg + 2, "=");
@@ -267,6 +280,7 @@ const char *option_type_name(const struct ublkd_option *option)
 		[UBLKD_OPT_SIZE] = "size",
 		[UBLKD_OPT_STRING] = "string", [UBLKD_OPT_PATH] = "path", [UBLKD_OPT_ENUM] = "enum",
 		[UBLKD_OPT_MODE] = "mode", [UBLKD_OPT_CPUS] = "cpus",
+		[UBLKD_OPT_UUID] = "uuid",
 	};
 
 	return names[option->type];
@@ -296,6 +310,7 @@ char *options_text(const struct options *options, const struct ublkd_option *opt
 	case UBLKD_OPT_STRING:
 	case UBLKD_OPT_PATH:
 	case UBLKD_OPT_CPUS:
+	case UBLKD_OPT_UUID:
 		text = strdup(*(char *const *)value);
 		break;
 	case UBLKD_OPT_ENUM:

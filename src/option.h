@@ -29,6 +29,8 @@ const struct ublkd_option *option_find(const struct ublkd_option *table, const c
 				       size_t length);
 /* value NULL: the option was given bare. Giving one twice is an error. */
 int options_set(struct options *options, const struct ublkd_option *option, const char *value);
+/* As if it had not been given, for another value; this one stays until then. */
+void options_forget(struct options *options, const struct ublkd_option *option);
 /*
  * Sets "--NAME[=VALUE]" of a command line; an exit status. whose and help, the
  * command that lists them, are for the error text.

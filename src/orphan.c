@@ -12,13 +12,36 @@
 #include "util/macros.h"
 
 /*
- * 20 bits that say "ublkd", and of which kind, 22 of the pid, 22 of the process's
- * start time.
+ * 16 bits that say "ublkd", and of which kind, 22 of the pid, 14 of the process's start
+ * time, 12 of a number that the process counts. What an older ublkd made has no number: 20
+ * bits, 22, and 22.
  */
-#define COOKIE_MAGIC 0xb10cdull
-#define COOKIE_LASTING_MAGIC 0xb10ceull
-#define COOKIE_BITS 22
-#define COOKIE_MASK ((1ull << COOKIE_BITS) - 1)
+#define NUMBER_BITS 12
+#define START_BITS 14
+#define PID_BITS 22
+#define OLD_START_BITS 22
+#define MASK(bits) ((1ull << (bits)) - 1)
+
+static const struct kind {
+	uint64_t magic;
+	unsigned pid_at, start_at, start_bits;
+	bool lasting;
+} kinds[] = {
+	{ 0xb10e, NUMBER_BITS + START_BITS, NUMBER_BITS, START_BITS, false },
+	{ 0xb10f, NUMBER_BITS + START_BITS, NUMBER_BITS, START_BITS, true },
+	{ 0xb10cd, OLD_START_BITS, 0, OLD_START_BITS, false },
+	{ 0xb10ce, OLD_START_BITS, 0, OLD_START_BITS, true },
+};
+
+/* NULL: none of ours. */
+static const struct kind *kind_of(uint64_t cookie)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (cookie >> (kinds[i].pid_at + PID_BITS) == kinds[i].magic)
+			return &kinds[i];
+	}
+	return NULL;
+}
 
 /* Start time of a process in clock ticks since boot (proc(5)); 0: no such process. */
 static uint64_t start_time(unsigned pid)
@@ -41,32 +64,38 @@ static uint64_t start_time(unsigned pid)
 	return ticks;
 }
 
-static uint64_t cookie_of(unsigned pid, uint64_t magic)
+uint64_t orphan_cookie(bool lasting, unsigned number)
 {
-	return magic << 2 * COOKIE_BITS | (uint64_t)pid << COOKIE_BITS |
-	       (start_time(pid) & COOKIE_MASK);
-}
+	const struct kind *kind = &kinds[lasting];
+	unsigned pid = (unsigned)getpid();
 
-uint64_t orphan_cookie(bool lasting)
-{
-	return cookie_of((unsigned)getpid(), lasting ? COOKIE_LASTING_MAGIC : COOKIE_MAGIC);
+	return kind->magic << (kind->pid_at + PID_BITS) | (uint64_t)pid << kind->pid_at |
+	       (start_time(pid) & MASK(kind->start_bits)) << kind->start_at |
+	       (number & MASK(NUMBER_BITS));
 }
 
 bool orphan_cookie_lasting(uint64_t cookie)
 {
-	return cookie >> 2 * COOKIE_BITS == COOKIE_LASTING_MAGIC;
+	const struct kind *kind = kind_of(cookie);
+
+	return kind && kind->lasting;
 }
 
 bool orphan_cookie_ours(uint64_t cookie)
 {
-	return cookie >> 2 * COOKIE_BITS == COOKIE_MAGIC || orphan_cookie_lasting(cookie);
+	return kind_of(cookie);
 }
 
 bool orphan_cookie_dead(uint64_t cookie)
 {
-	return orphan_cookie_ours(cookie) &&
-	       cookie_of((unsigned)(cookie >> COOKIE_BITS & COOKIE_MASK),
-			 cookie >> 2 * COOKIE_BITS) != cookie;
+	const struct kind *kind = kind_of(cookie);
+	uint64_t start;
+
+	if (!kind)
+		return false;
+	start = start_time((unsigned)(cookie >> kind->pid_at & MASK(PID_BITS)));
+	return !start ||
+	       (start & MASK(kind->start_bits)) != (cookie >> kind->start_at & MASK(kind->start_bits));
 }
 
 /*
@@ -109,27 +138,35 @@ static void deleted(struct ctrl_command *command, int result)
 {
 	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
 
-	if (result && result != -ENODEV)
+	if (result && result != -ENODEV) {
 		ctrl_report(command, result);
-	else
-		ublkd_note("removed the dead device %u that an earlier ublkd left", command->dev_id);
+	} else {
+		hunt->removed = true;
+		ublkd_note("removed the %s device %u that an earlier ublkd left",
+			   hunt->info.state == UBLK_S_DEV_QUIESCED ? "waiting" : "dead", command->dev_id);
+	}
 	look_at_next(hunt);
 }
 
 /* One that waits for its next server is not for us, unless there never was I/O to wait. */
-static bool is_orphan(const struct ublk_dev_info *info)
+static bool is_orphan(const struct orphan_hunt *hunt)
 {
-	uint16_t most = orphan_cookie_lasting(info->ublksrv_flags) ? UBLK_S_DEV_DEAD :
-								     UBLK_S_DEV_LIVE;
+	const struct ublk_dev_info *info = &hunt->info;
+	bool lasting = orphan_cookie_lasting(info->ublksrv_flags);
 
-	return info->state <= most && orphan_cookie_dead(info->ublksrv_flags);
+	if (!orphan_cookie_dead(info->ublksrv_flags))
+		return false;
+	return info->state <= (lasting ? UBLK_S_DEV_DEAD : UBLK_S_DEV_LIVE) ||
+	       (hunt->waits && info->state == UBLK_S_DEV_QUIESCED);
 }
 
 static void got_info(struct ctrl_command *command, int result)
 {
 	struct orphan_hunt *hunt = container_of(command, struct orphan_hunt, command);
 
-	if (result || !is_orphan(&hunt->info)) {
+	/* A second command for a device that has one in the driver would keep others waiting, too. */
+	if (result || !is_orphan(hunt) ||
+	    stuck_find(&command->ctrl->stuck, command->dev_id)) {
 		look_at_next(hunt);
 		return;
 	}
@@ -143,6 +180,7 @@ static void got_info(struct ctrl_command *command, int result)
 		return;
 	}
 	command->op = UBLK_CMD_DEL_DEV;
+	command->of_user = hunt->info.flags & UBLK_F_UNPRIVILEGED_DEV;
 	command->buffer = NULL;
 	command->length = 0;
 	command->deadline = 10;
@@ -156,7 +194,8 @@ static void late(struct ctrl_command *command)
 
 	if (hunt->given_up)
 		return;
-	if (command->op == UBLK_CMD_DEL_DEV) {
+	/* One that our own ring has cannot be followed by another in the same place. */
+	if (command->op == UBLK_CMD_DEL_DEV && command->helper) {
 		ublkd_note("the dead device %u is still open or mounted: it goes with its last user",
 			   command->dev_id);
 		ctrl_abandon(command);
@@ -174,7 +213,7 @@ static void look_at(struct orphan_hunt *hunt, uint32_t id)
 	struct ctrl *ctrl = hunt->command.ctrl;
 
 	hunt->command = (struct ctrl_command){
-		.op = UBLK_CMD_GET_DEV_INFO,
+		.op = UBLK_CMD_GET_DEV_INFO2,
 		.dev_id = id,
 		.buffer = &hunt->info,
 		.length = sizeof(hunt->info),

@@ -14,9 +14,11 @@
 
 /*
  * The number for a device that this process makes. lasting: it waits for
- * another server when this one dies, and is no orphan then.
+ * another server when this one dies, and is no orphan then. number: tells it
+ * from others that the process makes, which may have had the same device
+ * number before it; counted, as only so many bits of it are used.
  */
-uint64_t orphan_cookie(bool lasting);
+uint64_t orphan_cookie(bool lasting, unsigned number);
 bool orphan_cookie_lasting(uint64_t cookie);
 /* The cookie is an ublkd's. */
 bool orphan_cookie_ours(uint64_t cookie);
@@ -27,12 +29,14 @@ struct orphan_hunt {
 	/* Of the caller: the number it needs, or UBLK_DEV_ID_ANY. */
 	uint32_t wanted;
 	bool no_others; /* look only at this number, if there is one */
+	bool waits;     /* also what waits for a next server, as none will come for it */
 	void (*done)(struct orphan_hunt *hunt);
 
 	struct ctrl_command command;
 	struct ublk_dev_info info;
 	uint32_t *ids;
 	unsigned count, next;
+	bool removed;  /* one at least */
 	bool given_up; /* a deletion does not end; the command is still out */
 	ev_timer timer; /* between looks at the wanted one */
 	unsigned looks;

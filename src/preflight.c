@@ -6,6 +6,7 @@
 #include "device.h"
 #include "exit.h"
 #include "feature.h"
+#include "host.h"
 #include "log.h"
 #include "node.h"
 #include "util/macros.h"
@@ -25,7 +26,7 @@ static int ask_features(uint64_t *features)
 {
 	struct ev_loop *loop = ev_default_loop(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	struct query query = { .features.done = answered };
-	struct ctrl ctrl;
+	struct ctrl ctrl = { 0 };
 
 	if (!loop || ctrl_open(&ctrl, loop))
 		return EXIT_KERNEL;
@@ -74,6 +75,7 @@ static int judge_added(struct table_entry *entry, const struct table *table, con
 
 	spec_init(&spec);
 	spec.shared = conf->shared;
+	spec.workers = conf->workers;
 	status = spec_fill(&spec, entry->backend, entry->options);
 	if (!status)
 		status = judge_spec(&spec, entry, table, features);
@@ -88,6 +90,27 @@ static const struct spec *find_spec(const struct conf *conf, const char *name)
 			return &conf->devices[i]->spec;
 	}
 	return NULL;
+}
+
+/* What waits keeps its UUID, unless its description has another. */
+static int judge_uuid(const struct table_entry *entry, const struct conf *conf)
+{
+	const struct spec *spec = find_spec(conf, entry->name);
+	int status = EXIT_DONE;
+
+	if (spec && spec->device.uuid)
+		return EXIT_DONE;
+	for (unsigned i = 0; i < conf->count; i++) {
+		const struct conf_device *device = conf->devices[i];
+		const char *uuid = device->spec.device.uuid, *before;
+
+		if (!uuid || strcmp(uuid, entry->uuid))
+			continue;
+		before = log_switch(device->name);
+		status = host_uuid_is_taken(uuid, entry->name);
+		log_switch(before);
+	}
+	return status;
 }
 
 static int judge(struct table_entry *entry, const struct table *table, const struct conf *conf,
@@ -118,6 +141,8 @@ int preflight(const struct conf *conf, const char *state)
 		const char *before = log_switch(table.entries[i].name);
 		int ret = judge(&table.entries[i], &table, conf, features);
 
+		if (!ret)
+			ret = judge_uuid(&table.entries[i], conf);
 		log_switch(before);
 		if (!status)
 			status = ret;

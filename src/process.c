@@ -30,6 +30,7 @@ int process_begin(struct process *process)
 
 	log_set_verbose(process->config->verbose);
 	process->background.report_fd = -1;
+	notify_take(&process->notify);
 	if (process->config->background) {
 		status = background_start(&process->background);
 		if (status >= 0)
@@ -44,7 +45,8 @@ int process_begin(struct process *process)
 	return !process->serves_elsewhere && guard_from_mounts(&process->guard) ? EXIT_KERNEL : -1;
 }
 
-static rlim_t set_file_limit(rlim_t files)
+/* As many as may be. The soft limit that was. */
+static rlim_t raise_file_limit(void)
 {
 	struct rlimit limit;
 	rlim_t old;
@@ -52,14 +54,9 @@ static rlim_t set_file_limit(rlim_t files)
 	if (getrlimit(RLIMIT_NOFILE, &limit))
 		return 0;
 	old = limit.rlim_cur;
-	limit.rlim_cur = MIN(files, limit.rlim_max);
+	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	return old;
-}
-
-void process_limit_files(const struct process *process, bool as_we_came)
-{
-	set_file_limit(as_we_came ? process->files : RLIM_INFINITY);
 }
 
 void process_need_files(rlim_t files)
@@ -83,7 +80,8 @@ struct ev_loop *process_loop(struct process *process, ev_periodic *far)
 		return NULL;
 	}
 	loop_rest_undisturbed(loop, far);
-	process->files = set_file_limit(RLIM_INFINITY);
+	process->files = raise_file_limit();
+	notify_start(&process->notify, loop);
 	return loop;
 }
 
@@ -132,6 +130,16 @@ static void on_leave_signal(struct ev_loop *loop, ev_signal *watcher, int events
 		ublkd_note("the signal to leave devices to another server is of no use here");
 }
 
+static void on_hang_up_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+	struct process *process = watcher->data;
+
+	if (process->on_hang_up)
+		process->on_hang_up(process);
+	else
+		on_stop_signal(loop, watcher, events);
+}
+
 void process_watch_signals(struct process *process, struct ev_loop *loop)
 {
 	static const struct {
@@ -139,7 +147,7 @@ void process_watch_signals(struct process *process, struct ev_loop *loop)
 		void (*on_signal)(struct ev_loop *loop, ev_signal *watcher, int events);
 	} signals[ARRAY_SIZE(process->signals)] = {
 		{ SIGINT, on_stop_signal },   { SIGTERM, on_stop_signal },
-		{ SIGHUP, on_stop_signal },   { SIGUSR1, on_stats_signal },
+		{ SIGHUP, on_hang_up_signal }, { SIGUSR1, on_stats_signal },
 		{ SIGNAL_LEAVE, on_leave_signal },
 	};
 
@@ -172,7 +180,7 @@ static char *absolute_path(const char *path)
 	return absolute;
 }
 
-int process_leave_pid_file(struct process *process)
+static int leave_pid_file(struct process *process)
 {
 	char *path = process->config->pid_file ? absolute_path(process->config->pid_file) : NULL;
 	int ret = path ? pid_file_write(path) : 0;
@@ -181,6 +189,15 @@ int process_leave_pid_file(struct process *process)
 		free(path);
 	else
 		process->pid_file = path;
+	return ret;
+}
+
+int process_ready(struct process *process)
+{
+	int ret = leave_pid_file(process);
+
+	if (!ret)
+		notify_state(&process->notify, NOTIFY_READY);
 	return ret;
 }
 
@@ -204,4 +221,5 @@ void process_end(struct process *process)
 		unlink(process->pid_file);
 	free(process->pid_file);
 	process->pid_file = NULL;
+	notify_end(&process->notify);
 }

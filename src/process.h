@@ -13,6 +13,7 @@
 
 #include "background.h"
 #include "guard.h"
+#include "notify.h"
 #include "option.h"
 
 /*
@@ -63,17 +64,19 @@ struct process {
 	const struct process_config *config;
 	/* A signal to stop came, stops says which one: the first or the second. */
 	void (*on_stop)(struct process *process, int signal);
+	void (*on_hang_up)(struct process *process); /* SIGHUP; NULL: that is a signal to stop, too */
 	void (*on_stats)(struct process *process);
 	void (*on_leave)(struct process *process); /* another server wants our devices; NULL: no */
 	bool serves_elsewhere; /* by other processes, and has no device itself */
 	bool leaves; /* rather than that it stops: what is not done is another server's */
+	struct notify notify; /* its describe is the caller's */
 
 	struct guard guard;
 	unsigned stops;
 	struct background background;
 	ev_signal signals[5];
 	char *pid_file; /* absolute; written: must go in the end */
-	rlim_t files;   /* the soft limit that we came with */
+	rlim_t files;   /* the soft limit that we came with, which a command may count on */
 };
 
 /* Sets an option "--NAME[=VALUE]" of the command; an exit status. */
@@ -84,17 +87,15 @@ int process_begin(struct process *process);
 struct ev_loop *process_loop(struct process *process, ev_periodic *far);
 void process_watch_signals(struct process *process, struct ev_loop *loop);
 /*
- * What the process serves is usable: writes the pid file; -errno after an
- * error text.
+ * What the process serves is usable: writes the pid file, and tells the service manager;
+ * -errno after an error text.
  */
-int process_leave_pid_file(struct process *process);
+int process_ready(struct process *process);
 /* Prints lines, and lets go of the terminal if we are in the background. */
 void process_print(struct process *process, const char *lines);
 bool process_in_background(const struct process *process);
 /* So many may be open at once: raises the limit as far as we may, and says if that is not enough. */
 void process_need_files(rlim_t files);
-/* For programs that we start, which may count on the limit they would have without us. */
-void process_limit_files(const struct process *process, bool as_we_came);
 void process_end(struct process *process);
 
 #endif

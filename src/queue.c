@@ -43,6 +43,8 @@ int queue_open(struct queue *queue, const char **what)
 
 		ret = buffers_open(&queue->buffers, pooled ? shape->pool : queue->nr_tags,
 				   shape->max_io, pooled, shape->huge, what);
+		while (!ret && shape->busy && !buffers_are_taken(&queue->buffers))
+			ret = buffers_take_more(&queue->buffers);
 	}
 	if (ret) {
 		queue_close(queue);
@@ -59,8 +61,8 @@ int queue_open(struct queue *queue, const char **what)
 	*what = "allocate the tags";
 	queue->parts_each = shape->target->sqes_per_io ? shape->target->sqes_per_io :
 							 UBLKD_SQES_PER_IO;
-	queue->ios = calloc(queue->nr_tags, sizeof(*queue->ios));
-	queue->parts = calloc(queue->nr_tags * queue->parts_each, sizeof(*queue->parts));
+	queue->ios = alloc_lines(queue->nr_tags, sizeof(*queue->ios));
+	queue->parts = alloc_lines(queue->nr_tags * queue->parts_each, sizeof(*queue->parts));
 	if (!queue->ios || !queue->parts) {
 		queue_close(queue);
 		return -ENOMEM;

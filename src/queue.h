@@ -26,17 +26,20 @@ enum link_mode {
 	LINK_YES,
 };
 
-/* Written by the reactor, read by others only in a copy or after its end. */
+/*
+ * Written by the reactor, read by others only in a copy or after its end. What
+ * each request is counted in is in one cache line.
+ */
 struct queue_stats {
-	uint64_t ops[UBLKD_OP_COUNT];
+	_Alignas(CACHE_LINE) uint64_t ops[UBLKD_OP_COUNT];
 	uint64_t read_bytes, write_bytes;
+	uint32_t in_flight, max_in_flight;
 	uint64_t errors;       /* requests that were failed */
 	uint64_t fua;          /* requests that asked for it */
 	uint64_t short_parts;  /* SQEs that did less than asked and were continued */
 	uint64_t linked;       /* requests whose commit was linked */
 	uint64_t broken;       /* of those, the ones whose link broke */
 	uint64_t batches;      /* commands that committed, in batch mode */
-	uint32_t in_flight, max_in_flight;
 	uint32_t tags_served;  /* tags that have carried a request */
 	uint64_t enters, cqes, polled; /* of the whole reactor, when the copy was made */
 };
@@ -85,6 +88,7 @@ struct queue_shape {
 	enum link_mode link;
 	bool batch;
 	enum huge_pages huge;
+	bool busy;               /* requests wait already: no page of a buffer is left for later */
 };
 
 struct queue {
@@ -115,6 +119,7 @@ struct queue {
 	unsigned parts_each;
 	unsigned fetched;        /* tags that the kernel got */
 	unsigned ended;          /* tags that it aborted */
+	struct io_uring_sqe *last_sqe; /* during submit(): of the last part */
 	struct queue_stats stats;
 	struct queue_stats stats_copy; /* for the main thread, see reactor_ask_stats() */
 	struct queue_failure failure;

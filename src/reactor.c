@@ -288,7 +288,8 @@ static void fix_buffers(struct queue *queue)
 {
 	struct buffers *buffers = &queue->buffers;
 
-	while (queue->fixable && queue->fixed_buffers < buffers->taken / buffers->each) {
+	/* A huge page may have room for more than there are. */
+	while (queue->fixable && queue->fixed_buffers < MIN(buffers->taken / buffers->each, buffers->count)) {
 		unsigned tag = queue->fixed_buffers;
 		struct iovec buffer = { buffers_of_tag(buffers, tag), queue->shape->max_io };
 
@@ -304,12 +305,16 @@ static void fix_buffers(struct queue *queue)
 static void take_more(struct ev_loop *loop, ev_timer *timer, int events)
 {
 	struct queue *queue = container_of(timer, struct queue, take);
+	int ret = buffers_take_more(&queue->buffers);
 
 	(void)events;
-	buffers_take_more(&queue->buffers);
 	fix_buffers(queue);
-	if (buffers_are_taken(&queue->buffers))
+	if (ret || buffers_are_taken(&queue->buffers))
 		ev_timer_stop(loop, timer);
+	/* Whoever writes would take the rest, or lose the end of it; see buffer.h. */
+	if (ret)
+		reactor_fail_queue(queue, ret, "queue %u: cannot take the pages of the I/O buffers",
+				   queue->id);
 }
 
 static void prepare_buffers(struct reactor *reactor, struct queue *queue)
@@ -685,6 +690,7 @@ int reactor_start(struct reactor *reactor)
 	if (ret)
 		return ret;
 	pthread_attr_init(&attr);
+	/* Bound before it runs, so that all memory that it uses first is on the node of its CPUs. */
 	if (CPU_COUNT(&reactor->cpus))
 		pthread_attr_setaffinity_np(&attr, sizeof(reactor->cpus), &reactor->cpus);
 	/* Signals are the main thread's. */
@@ -697,6 +703,16 @@ int reactor_start(struct reactor *reactor)
 		mailbox_close(&reactor->inbox);
 	reactor->running = !ret;
 	return ret;
+}
+
+void reactor_set_poll(struct reactor *reactor, uint64_t poll_ns)
+{
+	atomic_store_explicit(&reactor->spin.limit, poll_ns, memory_order_relaxed);
+}
+
+int reactor_set_cpus(struct reactor *reactor, const cpu_set_t *cpus)
+{
+	return -pthread_setaffinity_np(reactor->thread, sizeof(*cpus), cpus);
 }
 
 void reactor_stop(struct reactor *reactor)

@@ -100,6 +100,10 @@ void reactor_stop(struct reactor *reactor);
 /* main, once on_ended was called, or is sure to be. */
 void reactor_join(struct reactor *reactor);
 
+/* main, while it runs: as poll_ns and cpus are before the start. */
+void reactor_set_poll(struct reactor *reactor, uint64_t poll_ns);
+int reactor_set_cpus(struct reactor *reactor, const cpu_set_t *cpus);
+
 /*
  * main: the reactor fetches all tags of the queue, whose id and shape are set,
  * and serves it until the device is stopped. on_attached and on_ended follow,

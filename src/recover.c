@@ -2,8 +2,13 @@
 #include "recover.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
+#include "handover.h"
 #include "log.h"
+#include "udev.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 /*
@@ -11,7 +16,7 @@
  * up to the time-out of the requests where every tag has one.
  */
 #define DEATH_SECONDS 90
-#define LOOK_SECONDS 0.1
+#define LOOK_SECONDS 0.02
 #define ANSWER_SECONDS 10
 /* Deleting waits for the last user of the disk. */
 #define DELETE_PATIENCE 5
@@ -41,6 +46,7 @@ static void go_on(struct recover *recover)
 static void forget(struct recover *recover)
 {
 	table_remove(recover->table, recover->entry->name);
+	udev_forget((unsigned)recover->entry->id);
 	recover->entry->state = TABLE_GONE;
 	go_on(recover);
 }
@@ -58,7 +64,7 @@ static void issue(struct recover *recover, uint32_t op, double deadline,
 		.done = done,
 		.late = late,
 	};
-	if (op == UBLK_CMD_GET_DEV_INFO) {
+	if (op == UBLK_CMD_GET_DEV_INFO2) {
 		recover->command.buffer = &recover->info;
 		recover->command.length = sizeof(recover->info);
 	} else if (op == UBLK_CMD_GET_PARAMS) {
@@ -123,13 +129,38 @@ static void tried_to_stop(struct ctrl_command *command, int result)
 
 static void late(struct ctrl_command *command);
 
-/* Where the driver can, it makes sure that nobody has it open. */
-static void delete_gently(struct recover *recover)
+static void probed(struct helper *probe, int status)
 {
-	if (recover->gentle && recover->info.flags & UBLK_F_SAFE_STOP_DEV)
-		issue(recover, UBLK_CMD_TRY_STOP_DEV, ANSWER_SECONDS, tried_to_stop, late);
+	struct recover *recover = container_of(probe, struct recover, probe);
+
+	recover->open = status;
+	if (status)
+		go_on(recover);
 	else
 		delete(recover);
+}
+
+/* A mount that is seen by none of those that we know of has claimed it all the same. */
+static void probe(struct recover *recover)
+{
+	char node[32];
+
+	snprintf(node, sizeof(node), "/dev/ublkb%" PRIu32, (uint32_t)recover->entry->id);
+	recover->probe.done = probed;
+	if (helper_start(&recover->probe, recover->ctrl->loop,
+			 (const char *const[]){ HELPER_PROBE, node, NULL }, ANSWER_SECONDS))
+		probed(&recover->probe, -1);
+}
+
+/* Where the driver can, it makes sure that nobody has it open. What is dead has no disk. */
+static void delete_gently(struct recover *recover)
+{
+	if (!recover->gentle || recover->info.state == UBLK_S_DEV_DEAD)
+		delete(recover);
+	else if (recover->info.flags & UBLK_F_SAFE_STOP_DEV)
+		issue(recover, UBLK_CMD_TRY_STOP_DEV, ANSWER_SECONDS, tried_to_stop, late);
+	else
+		probe(recover);
 }
 
 /* ---- looking ------------------------------------------------------------------------- */
@@ -162,22 +193,66 @@ static void got_params(struct ctrl_command *command, int result)
 	go_on(recover);
 }
 
+/* Once: from now on its I/O may wait. */
+static void ask_to_leave(struct recover *recover)
+{
+	if (!recover->asks || recover->entry->left > 0)
+		return;
+	ublkd_note("asking process %d to leave it", recover->info.ublksrv_pid);
+	recover->entry->left = clock_now();
+	handover_ask_worker(recover->info.ublksrv_pid);
+}
+
+/* A command of an earlier server; another would wait for it, and keep others waiting. */
+static bool is_stuck(struct recover *recover)
+{
+	const struct stuck *stuck = stuck_find(&recover->ctrl->stuck, (uint32_t)recover->entry->id);
+	char text[STUCK_TEXT_SIZE];
+
+	if (!stuck)
+		return false;
+	ublkd_error("the driver does not answer: it still has %s, in process %d: the device is left "
+		    "alone", stuck_text(&stuck->info, text), (int)stuck->info.pid);
+	recover->stuck = true;
+	if (!recover->alone)
+		recover->entry->state = TABLE_SERVED;
+	go_on(recover);
+	return true;
+}
+
+/* It may be added again. */
+static void leave_undescribed(struct recover *recover)
+{
+	struct table_entry *entry = recover->entry;
+
+	if (recover->unsure)
+		ublkd_error("device %u waits for a server, and is not described, unless by a file that "
+			    "is wrong: it is left alone", (unsigned)entry->id);
+	else
+		ublkd_note("device %u waits for a server, but is not described any more: it is left "
+			   "alone; --drop would delete it", (unsigned)entry->id);
+	entry->wanted = recover->unsure;
+	issue(recover, UBLK_CMD_GET_PARAMS, ANSWER_SECONDS, got_params, late);
+}
+
 /* The entry is right, as it has the cookie; its device waits, or will, or never worked. */
 static void judge(struct recover *recover)
 {
 	struct table_entry *entry = recover->entry;
 	bool drop = recover->alone || recover->info.state == UBLK_S_DEV_DEAD;
 
+	if (is_stuck(recover))
+		return;
 	if (!recover->alone)
 		entry->wanted = entry->options || recover->wanted(recover, entry->name);
-	drop |= !entry->wanted && recover->drop;
+	drop |= !entry->wanted && recover->drop && !recover->unsure;
 	if (!entry->wanted && !drop) {
-		ublkd_note("device %u waits for a server, but is not described any more: it is left "
-			   "alone; --drop would delete it", (unsigned)entry->id);
-		/* It may be added again. */
-		issue(recover, UBLK_CMD_GET_PARAMS, ANSWER_SECONDS, got_params, late);
+		leave_undescribed(recover);
+	} else if (recover->info.state == UBLK_S_DEV_LIVE && recover->handed) {
+		go_on(recover);
 	} else if (recover->info.state == UBLK_S_DEV_LIVE &&
 		   ev_now(recover->ctrl->loop) < recover->until) {
+		ask_to_leave(recover);
 		ev_timer_init(&recover->timer, look_again, LOOK_SECONDS, 0);
 		ev_timer_start(recover->ctrl->loop, &recover->timer);
 	} else if (recover->info.state == UBLK_S_DEV_LIVE) {
@@ -222,6 +297,13 @@ static void late(struct ctrl_command *command)
 		return;
 	ublkd_error("%s for device %u has not ended within %.0f s: the driver does not answer",
 		    ctrl_op_name(command->op), command->dev_id, command->deadline);
+	/* It waits for another command for this device, and the others' may be answered. */
+	if (command->helper && !recover->alone) {
+		ctrl_abandon(command);
+		recover->entry->state = TABLE_SERVED;
+		go_on(recover);
+		return;
+	}
 	if (recover->alone)
 		recover->entry->state = TABLE_SERVED;
 	for (unsigned i = recover->next - 1; !recover->alone && i < recover->table->count; i++) {
@@ -234,7 +316,7 @@ static void late(struct ctrl_command *command)
 
 static void look(struct recover *recover)
 {
-	issue(recover, UBLK_CMD_GET_DEV_INFO, ANSWER_SECONDS, got_info, late);
+	issue(recover, UBLK_CMD_GET_DEV_INFO2, ANSWER_SECONDS, got_info, late);
 }
 
 void recover_start(struct recover *recover)

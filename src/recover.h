@@ -8,6 +8,7 @@
 #define RECOVER_H
 
 #include "ctrl.h"
+#include "helper.h"
 #include "table.h"
 
 struct recover {
@@ -15,6 +16,9 @@ struct recover {
 	struct table *table;
 	struct ctrl *ctrl;
 	bool drop; /* delete devices that are not wanted, which are left waiting otherwise */
+	bool unsure; /* some may be wanted, by files that are wrong */
+	bool handed; /* what has a server still is taken over from that later, each by its worker */
+	bool asks;   /* the worker that serves a device to leave it */
 	bool (*wanted)(struct recover *recover, const char *name);
 	/* The state of each entry is known. */
 	void (*done)(struct recover *recover);
@@ -24,9 +28,11 @@ struct recover {
 	struct ublk_params params;
 	struct table_entry *entry; /* that is looked at */
 	bool alone;      /* by recover_delete() */
-	bool gentle;     /* alone: not what a program has open, where the driver can tell */
+	bool gentle;     /* alone: not what is claimed, or, where the driver can tell, open */
 	bool open;       /* gentle: it was that */
+	struct helper probe;
 	bool patient;    /* alone: the driver need not have seen yet that the last server is dead */
+	bool stuck;      /* alone: the driver still has a command for it */
 	bool lingers;    /* alone: deleted, but its number is its last user's still */
 	unsigned next;
 	ev_timer timer;  /* between looks at a device that still seems to be served */

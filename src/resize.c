@@ -48,7 +48,7 @@ static int check_state(const struct device *device)
 			    "device (update-size, Linux 6.16)");
 		return EXIT_KERNEL;
 	}
-	if (!device->live || device->stopping || device->wanted_gone ||
+	if (!device->live || device->stopping || device->wanted_gone || device->writing ||
 	    device->stop_command.pending) {
 		ublkd_error("expected a device that is live, got one that is not, or not for long");
 		return EXIT_RUNTIME;
@@ -133,6 +133,7 @@ static void update(struct resize *resize)
 		.op = UBLK_CMD_UPDATE_SIZE,
 		.dev_id = resize->device->id,
 		.data = resize->size >> UBLK_SECTOR_SHIFT,
+		.of_user = device_is_of_user(resize->device),
 		.deadline = UPDATE_DEADLINE,
 		.done = updated,
 		.late = update_late,
@@ -177,6 +178,7 @@ static void shrunk(struct helper *helper, int status)
 	struct resize *resize = container_of(helper, struct resize, helper);
 	struct device *device = resize->device;
 
+	resize->helped = false;
 	if (device->watching)
 		autoclear_go_on(&device->autoclear);
 	if (!status) {
@@ -192,6 +194,12 @@ static void shrunk(struct helper *helper, int status)
 	end(resize, EXIT_RUNTIME);
 }
 
+void resize_cut(struct resize *resize)
+{
+	if (resize->helped)
+		helper_cut(&resize->helper);
+}
+
 /* By a helper, as it claims the device and writes to it. */
 static void shrink(struct resize *resize)
 {
@@ -203,6 +211,7 @@ static void shrink(struct resize *resize)
 	if (device->watching)
 		autoclear_pause(&device->autoclear);
 	resize->helper.done = shrunk;
+	resize->helped = true;
 	if (helper_start(&resize->helper, device->loop,
 			 (const char *const[]){ HELPER_SHRINK, device->node.path, id, sectors, NULL },
 			 0))

@@ -26,7 +26,7 @@ struct resize {
 	int status;
 	/* The driver must not be told to stop meanwhile: it would have no disk to resize. */
 	bool busy;
-	bool shrinks;
+	bool shrinks, helped;
 	unsigned untold; /* queues that go by the old size */
 	struct ctrl_command command;
 	struct helper helper;
@@ -35,6 +35,11 @@ struct resize {
 /* See device_find_size(). */
 int resize_check(struct device *device, uint64_t *size, bool shrink);
 void resize_start(struct resize *resize);
+/*
+ * Nobody waits any longer for what a shrink writes back: it has failed, if that is where it
+ * is, within a second.
+ */
+void resize_cut(struct resize *resize);
 /* A queue goes by the size that it was told. */
 void resize_told(struct resize *resize);
 

@@ -11,6 +11,14 @@
 
 #include "util/macros.h"
 
+/* Linux 6.15. */
+#ifndef IORING_ENTER_NO_IOWAIT
+#define IORING_ENTER_NO_IOWAIT (1U << 7)
+#endif
+#ifndef IORING_FEAT_NO_IOWAIT
+#define IORING_FEAT_NO_IOWAIT (1U << 17)
+#endif
+
 /*
  * TASKRUN_FLAG makes the kernel show in the SQ ring's flags that completion
  * work waits for an enter; without it a thread cannot tell an idle ring from
@@ -52,6 +60,7 @@ static int open_uring(struct ring *ring, unsigned sqes, enum ring_mode mode, uns
 	ring->uring.flags = params.flags;
 	ring->uring.features = params.features;
 	ring->mode = mode;
+	ring->large = !!(params.flags & IORING_SETUP_SQE128);
 	return 0;
 }
 
@@ -78,8 +87,16 @@ int ring_open(struct ring *ring, unsigned sqes, unsigned own, enum ring_mode mod
 		return ret;
 	}
 	io_uring_ring_dontfork(&ring->uring);
+	ring->enter_flags = IORING_ENTER_GETEVENTS;
 	/* Saves the kernel a look-up with each enter; where it does not know that, nothing is lost. */
-	io_uring_register_ring_fd(&ring->uring);
+	if (io_uring_register_ring_fd(&ring->uring) == 1)
+		ring->enter_flags |= IORING_ENTER_REGISTERED_RING;
+	/*
+	 * The thread waits for requests more than for a disk. As time for I/O it would
+	 * show in iowait and in the pressure of its group (PSI) while nobody waits.
+	 */
+	if (ring->uring.features & IORING_FEAT_NO_IOWAIT)
+		ring->enter_flags |= IORING_ENTER_NO_IOWAIT;
 	return 0;
 }
 
@@ -105,25 +122,32 @@ static void clear_taskrun(struct ring *ring)
 		__atomic_fetch_and(ring->uring.sq.kflags, ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 }
 
-int ring_submit(struct ring *ring)
+/* liburing's ways to submit know nothing of newer flags, and take longer over the others. */
+static int enter(struct ring *ring, unsigned completions)
 {
-	int ret;
+	struct io_uring_sq *sq = &ring->uring.sq;
+	unsigned queued = sq->sqe_tail - *sq->khead;
+	int ret = 0;
 
 	ring->enters++;
+	/* What the kernel reads it reads in our system call: the compiler must keep the order. */
+	__atomic_store_n(sq->ktail, sq->sqe_tail, __ATOMIC_RELEASE);
+	if (syscall(__NR_io_uring_enter, ring->uring.enter_ring_fd, queued, completions,
+		    ring->enter_flags, NULL, 0) < 0)
+		ret = -errno;
+	ring->room = ring->sqes - (sq->sqe_tail - *sq->khead);
+	return ret;
+}
+
+int ring_submit(struct ring *ring)
+{
 	clear_taskrun(ring);
-	ret = io_uring_submit_and_get_events(&ring->uring);
-	ring->room = ring->sqes - io_uring_sq_ready(&ring->uring);
-	return ret < 0 ? ret : 0;
+	return enter(ring, 0);
 }
 
 int ring_submit_and_wait(struct ring *ring, unsigned completions)
 {
-	int ret;
-
-	ring->enters++;
-	ret = io_uring_submit_and_wait(&ring->uring, completions);
-	ring->room = ring->sqes - io_uring_sq_ready(&ring->uring);
-	return ret < 0 ? ret : 0;
+	return enter(ring, completions);
 }
 
 bool ring_needs_enter(struct ring *ring)

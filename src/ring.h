@@ -32,6 +32,8 @@ struct ring {
 	unsigned next;       /* of these */
 	unsigned room;       /* how many more can be queued before a submit */
 	unsigned own;        /* slots behind them, for ring_sqe_own() */
+	unsigned large;      /* 1: SQEs are of 128 bytes (SQE128), 0: of 64 */
+	unsigned enter_flags; /* of each enter, IORING_ENTER_* */
 	uint64_t enters;     /* system calls made to submit or to fetch completions */
 	uint64_t cqes;
 };
@@ -50,12 +52,11 @@ const char *ring_mode_name(enum ring_mode mode);
 static inline struct io_uring_sqe *ring_sqe_at(struct ring *ring, unsigned index)
 {
 	struct io_uring_sq *sq = &ring->uring.sq;
-	unsigned shift = ring->uring.flags & IORING_SETUP_SQE128 ? 1 : 0;
-	struct io_uring_sqe *sqe = &sq->sqes[index << shift];
+	struct io_uring_sqe *sqe = &sq->sqes[index << ring->large];
 
 	assert(ring->room);
 	ring->room--;
-	sq->array[sq->sqe_tail++ & *sq->kring_mask] = index;
+	sq->array[sq->sqe_tail++ & sq->ring_mask] = index;
 	memset(sqe, 0, sizeof(*sqe));
 	return sqe;
 }

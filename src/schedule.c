@@ -3,10 +3,9 @@
 #include "schedule.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/sched.h>
 #include <linux/sched/types.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -86,16 +85,21 @@ static void set(struct schedule *schedule, enum schedule_way way)
 	schedule->adapts = false;
 }
 
-/* The second number in the file. */
+/* The second number in the file. Each look reads it while there is patience, so not by sscanf(). */
 static void read_delay(struct schedule *schedule, struct schedule_counts *now)
 {
-	char text[80];
+	char text[80], *second, *end;
 	ssize_t n = pread(schedule->delay_fd, text, sizeof(text) - 1, 0);
+	uint64_t delay;
 
 	text[MAX(n, 0)] = 0;
 	now->delay_ran = now->ran;
-	if (sscanf(text, "%*u %" SCNu64, &now->delay) != 1)
+	strtoull(text, &second, 10);
+	delay = strtoull(second, &end, 10);
+	if (end == second)
 		schedule_close(schedule);
+	else
+		now->delay = delay;
 }
 
 static bool waited(const struct schedule_counts *came, unsigned most)

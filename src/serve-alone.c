@@ -8,7 +8,7 @@
 static int open_alone(struct serve *serve)
 {
 	for (unsigned i = 0; i < serve->conf.count; i++) {
-		const struct conf_device *device = serve->conf.devices[i];
+		struct conf_device *device = serve->conf.devices[i];
 
 		if (!host_add(&serve->host, device->name, &device->spec))
 			return EXIT_RUNTIME;

@@ -7,6 +7,8 @@
 #include "exit.h"
 #include "log.h"
 #include "serve.h"
+#include "serve-settings.h"
+#include "util/clock.h"
 #include "util/macros.h"
 
 #define FIELD(name) offsetof(struct serve_config, name)
@@ -19,7 +21,8 @@ const struct ublkd_option serve_options[] = {
 	  .help = "keep a table of the devices here, so that the next server takes them over when "
 		  "this one dies" },
 	{ .name = "workers", .type = UBLKD_OPT_BOOL, .offset = FIELD(workers), .flag = true,
-	  .help = "serve each device by a process of its own, started again when it dies" },
+	  .help = "serve each device by a process of its own, or of those that name the same worker, "
+		  "started again when it dies" },
 	{ .name = "keep", .type = UBLKD_OPT_BOOL, .offset = FIELD(keep), .flag = true,
 	  .help = "leave the devices to the next server when told to stop; SIGINT deletes them" },
 	{ .name = "takeover", .type = UBLKD_OPT_BOOL, .offset = FIELD(takeover), .flag = true,
@@ -30,6 +33,8 @@ const struct ublkd_option serve_options[] = {
 	  .help = "delete devices that wait for a server and are not described any more" },
 	{ .name = "check", .type = UBLKD_OPT_BOOL, .offset = FIELD(check), .flag = true,
 	  .help = "only check the files" },
+	{ .name = "config", .type = UBLKD_OPT_PATH, .offset = FIELD(config), .arg = "FILE",
+	  .help = "settings, as these options; " SERVE_SETTINGS ", if it is there, if not given" },
 	{ .name = "socket", .type = UBLKD_OPT_PATH, .offset = FIELD(socket), .arg = "PATH",
 	  .help = "let ublkctl add and delete devices at this socket; stay without a device" },
 	{ .name = "socket-group", .type = UBLKD_OPT_STRING, .offset = FIELD(socket_group),
@@ -90,13 +95,50 @@ static void report_takeover(const struct serve *serve)
 
 	serve->mode->visit_live(serve, count_taken, &taken);
 	ublkd_note("%u device(s) taken over from process %d within %.2f s", taken.count,
-		   serve->handover.pid, ev_now(serve->loop) - serve->handover.asked);
+		   serve->handover.pid, clock_now() - serve->handover.asked);
 }
+
+/* ---- what the service manager is told ------------------------------------------------ */
+
+static void count_live(void *arg, const char *name, const char *path)
+{
+	(void)name, (void)path;
+	++*(unsigned *)arg;
+}
+
+static void describe(struct notify *notify, char text[NOTIFY_TEXT])
+{
+	const struct serve *serve = container_of(notify, struct serve, process.notify);
+	size_t failed = json_object_size(serve->manager.failed) +
+			supervisor_failures(&serve->supervisor);
+	unsigned live = 0, wrong = serve->conf.wrong;
+	char files[48] = "";
+
+	if (serve->waits) {
+		snprintf(text, NOTIFY_TEXT, "waiting for process %d to leave its devices",
+			 serve->handover.pid);
+		return;
+	}
+	serve->mode->visit_live(serve, count_live, &live);
+	if (wrong)
+		snprintf(files, sizeof(files), ", %u file(s) wrong", wrong);
+	if (serve->process.leaves || serve->process.stops)
+		snprintf(text, NOTIFY_TEXT, "%s %u device(s)",
+			 serve->process.leaves ? "leaving" : "deleting", live);
+	else
+		snprintf(text, NOTIFY_TEXT, "%u device(s) usable, %zu failed%s", live, failed, files);
+}
+
+/* ---- all are usable or have failed ---------------------------------------------------- */
 
 static void stop(struct serve *serve)
 {
 	serve->failed = true;
-	serve->mode->stop(serve, SIGTERM, false);
+	/* What was just taken over is used. */
+	if (serve->handover.asked > 0)
+		serve_leave(serve);
+	else
+		serve->mode->stop(serve, SIGTERM, false);
 }
 
 void serve_settled(struct serve *serve)
@@ -107,7 +149,7 @@ void serve_settled(struct serve *serve)
 
 	if (serve->handover.asked > 0)
 		report_takeover(serve);
-	if (process_leave_pid_file(&serve->process)) {
+	if (process_ready(&serve->process)) {
 		stop(serve);
 		return;
 	}
@@ -131,6 +173,7 @@ static void on_live(struct hosted *hosted)
 	struct serve *serve = hosted->host->owner;
 
 	manager_live(&serve->manager, hosted);
+	notify_changed(&serve->process.notify);
 	/* Who added it at run time was told. */
 	if (!hosted->quiet)
 		serve_print(serve, hosted->name, hosted->device.node.path);
@@ -148,6 +191,9 @@ static void on_end(struct hosted *hosted)
 	struct serve *serve = hosted->host->owner;
 
 	manager_ended(&serve->manager, hosted);
+	notify_changed(&serve->process.notify);
+	if (serve->mode->ended)
+		serve->mode->ended(serve, hosted);
 }
 
 static void on_counted(struct hosted *hosted)
@@ -175,7 +221,7 @@ static void on_gone(struct host *host, int status)
 {
 	struct serve *serve = host->owner;
 
-	serve_end(serve, status ? status : serve->failed ? EXIT_RUNTIME : EXIT_DONE);
+	serve_end_gone(serve, status);
 }
 
 void serve_visit_host(const struct serve *serve, serve_visitor *visit, void *arg)
@@ -226,12 +272,14 @@ static void make_host(struct serve *serve)
 static rlim_t files_needed(const struct serve *serve)
 {
 	rlim_t files = FILES_PER_PROCESS + serve->config.reactors * FILES_PER_REACTOR +
-		       (serve->config.socket ? SERVICE_CLIENTS : 0);
+		       (serve->config.socket ? SERVICE_CLIENTS + SERVICE_ALL_FILES : 0);
 
 	for (unsigned i = 0; i < serve->host.count; i++) {
-		const struct device_config *device = &serve->host.devices[i]->spec->device;
+		const struct hosted *hosted = serve->host.devices[i];
+		const struct device_config *device = &hosted->spec->device;
 
-		files += FILES_PER_DEVICE;
+		/* A table of its own has the folder open. */
+		files += FILES_PER_DEVICE + (hosted->table ? 1 : 0);
 		if (!serve->config.reactors)
 			files += FILES_PER_REACTOR *
 				 (device->reactors ? device->reactors : device->queues);
@@ -244,6 +292,11 @@ static void on_more(struct manager *manager)
 	process_need_files(files_needed(container_of(manager, struct serve, manager)));
 }
 
+static void on_forgotten(struct manager *manager)
+{
+	notify_changed(&container_of(manager, struct serve, manager)->process.notify);
+}
+
 /* Also without a socket: a device may be one of the last server's clients. */
 static void make_manager(struct serve *serve)
 {
@@ -251,10 +304,25 @@ static void make_manager(struct serve *serve)
 
 	serve->manager.host = &serve->host;
 	serve->manager.on_more = on_more;
+	serve->manager.on_forgotten = on_forgotten;
 	serve->manager.conf = &serve->conf;
 	service->loop = serve->loop;
 	service->most_clients = SERVICE_CLIENTS;
 	service->patience = SERVICE_PATIENCE;
+}
+
+static void got_features(struct features_query *query, int result)
+{
+	struct serve *serve = container_of(query, struct serve, features);
+
+	serve->manager.driver_refuses = !result && query->flags & UBLK_F_SAFE_STOP_DEV;
+}
+
+static void ask_features(struct serve *serve)
+{
+	serve->features.done = got_features;
+	if (serve->config.socket)
+		features_ask(&serve->features, &serve->ctrl);
 }
 
 /* ---- the end ------------------------------------------------------------------------- */
@@ -263,6 +331,15 @@ void serve_end(struct serve *serve, int status)
 {
 	serve->status = status;
 	ev_break(serve->loop, EVBREAK_ALL);
+}
+
+void serve_end_gone(struct serve *serve, int status)
+{
+	/* It was said, and the next server finds out whether it is so still. */
+	bool wrong = serve->conf.wrong && !serve->process.leaves;
+
+	serve_end(serve, status ? status : serve->failed ? EXIT_RUNTIME : wrong ? EXIT_USAGE :
+			 EXIT_DONE);
 }
 
 void serve_leave(struct serve *serve)
@@ -280,8 +357,22 @@ static void on_stop(struct process *process, int signal)
 		handover_abandon(&serve->handover);
 		serve_end(serve, EXIT_DONE);
 	} else {
+		/* Where the other goes on, the service does. */
+		if (!handover_is_on(&serve->handover))
+			notify_state(&process->notify, NOTIFY_STOPPING);
 		serve->mode->stop(serve, signal, serve->config.keep && signal != SIGINT);
 	}
+}
+
+/*
+ * What failed before was said then, and the next server tries it again. It is not what
+ * became of the leaving: systemd would take the whole service for one that failed, and end
+ * the server that goes on.
+ */
+static void forget_failures(struct serve *serve)
+{
+	if (!serve->process.leaves)
+		serve->host.status = serve->supervisor.status = EXIT_DONE;
 }
 
 static void on_leave(struct process *process)
@@ -292,10 +383,21 @@ static void on_leave(struct process *process)
 		handover_abandon(&serve->handover);
 		serve_end(serve, EXIT_DONE);
 	} else if (serve->host.table) {
+		forget_failures(serve);
+		/* It may turn out at once that nobody takes them over, and then we are ready again. */
+		notify_state(&process->notify, NOTIFY_RELOADING);
 		serve_leave(serve);
 	} else {
 		ublkd_note("the signal to leave devices to another server is of no use without --state");
 	}
+}
+
+/* Who sends it wants files to be read again, or has closed a terminal: nothing is to be deleted. */
+static void on_hang_up(struct process *process)
+{
+	(void)process;
+	ublkd_note("SIGHUP changes nothing: another 'ublkd serve --takeover' goes on with other settings, "
+		   "SIGTERM stops");
 }
 
 static void on_stats(struct process *process)
@@ -322,22 +424,20 @@ static void recovered(struct recover *recover)
 
 	if (serve->mode->take_over)
 		serve->mode->take_over(serve);
-	manager_knows(&serve->manager);
+	/* Each has its UUID then, by which a call may name it that has waited for this. */
 	host_start(&serve->host);
+	manager_knows(&serve->manager);
 	log_switch(before);
 }
 
 bool serve_describes(const struct serve *serve, const char *name)
 {
-	unsigned i;
-
-	for (i = 0; i < serve->conf.count && strcmp(serve->conf.devices[i]->name, name); i++)
-		;
-	return i < serve->conf.count;
+	return conf_find(&serve->conf, name);
 }
 
 int serve_open_table(struct serve *serve)
 {
+	stuck_add_left(&serve->ctrl.stuck);
 	return table_open(&serve->table, serve->config.state);
 }
 
@@ -349,10 +449,18 @@ static int open_state(struct serve *serve)
 		return status;
 	if (serve->mode->open_table(serve))
 		return EXIT_RUNTIME;
+	/* Not a worker's: it has no folder, only an entry. */
+	if (serve->table.lock >= 0)
+		table_leave_watchdog(&serve->table, serve->process.notify.watchdog);
 	serve->host.table = &serve->table;
+	for (unsigned i = 0; i < serve->table.count; i++)
+		serve->table.entries[i].left = serve->handover.asked;
 	serve->recover.table = &serve->table;
 	serve->recover.ctrl = &serve->ctrl;
 	serve->recover.drop = serve->config.drop;
+	serve->recover.unsure = serve->conf.wrong;
+	/* A worker whose device has its last process still waits for that, and keeps no other waiting. */
+	serve->recover.handed = serve->config.workers || handover_is_on(&serve->handover);
 	serve->recover.wanted = wanted;
 	serve->recover.done = recovered;
 	recover_start(&serve->recover);
@@ -383,9 +491,14 @@ static int start(struct serve *serve)
 	if (!serve->config.takeover)
 		return open_state(serve);
 	serve->handover.loop = serve->loop;
+	/* What is to be deleted has no server by then. */
+	serve->handover.one_by_one = serve->config.workers && !serve->config.drop;
 	serve->handover.done = left_to_us;
 	ret = handover_start(&serve->handover, serve->config.state);
 	serve->waits = ret > 0;
+	if (serve->waits)
+		notify_watchdog(&serve->process.notify, table_watchdog(serve->config.state));
+	notify_changed(&serve->process.notify);
 	return ret < 0 ? EXIT_RUNTIME : ret ? EXIT_DONE : open_state(serve);
 }
 
@@ -406,6 +519,7 @@ int serve_all(struct serve *serve)
 	}
 	make_host(serve);
 	make_manager(serve);
+	ask_features(serve);
 	status = serve->mode->open(serve);
 	if (!status) {
 		process_need_files(files_needed(serve));
@@ -433,12 +547,15 @@ int serve_all(struct serve *serve)
 
 void serve_init(struct serve *serve)
 {
-	*serve = (struct serve){ .supervisor.folder = -1 };
+	*serve = (struct serve){ .supervisor.folder = -1, .successor_fd = -1 };
+	handover_init(&serve->handover);
 	options_init(&serve->set, serve_options, &serve->config);
 	serve->process.config = &serve->config.process;
 	serve->process.on_stop = on_stop;
+	serve->process.on_hang_up = on_hang_up;
 	serve->process.on_stats = on_stats;
 	serve->process.on_leave = on_leave;
+	serve->process.notify.describe = describe;
 }
 
 void serve_free(struct serve *serve)

@@ -22,15 +22,17 @@ struct serve_config {
 	char *state; /* NULL: devices end with us */
 	bool workers, keep, takeover, preflight, drop, check;
 	char *socket, *socket_group;
+	char *config; /* NULL: the usual file, if it is there */
 };
 
-/* What a worker serves. */
-struct only {
-	const char *name; /* NULL: this is no worker */
-	bool added;
-	struct spec spec;
-	int channel; /* to the supervisor */
+struct member;
+
+/* What a worker has of its supervisor. */
+struct given {
+	const char *name; /* of the devices, or of the only one; for messages */
+	int channel;
 	ev_io on_channel;
+	struct member *members; /* its devices */
 };
 
 struct serve;
@@ -51,6 +53,8 @@ struct serve_mode {
 	void (*take_over)(struct serve *serve);
 	/* The devices of this process have been usable or have failed. */
 	void (*settled)(struct serve *serve);
+	/* One of this process is gone, or stuck. NULL: nobody asks. */
+	void (*ended)(struct serve *serve, struct hosted *hosted);
 	/* Calls visit for each device that is usable. */
 	void (*visit_live)(const struct serve *serve, serve_visitor *visit, void *arg);
 	/* May be called again, to hurry. leaves: to the next server. serve_end() follows. */
@@ -65,6 +69,7 @@ struct serve {
 	const struct serve_mode *mode;
 	struct serve_config config;
 	struct options set;
+	const char *settings; /* the file that some are from; NULL: none are */
 	struct conf conf;
 
 	struct ev_loop *loop;
@@ -75,15 +80,20 @@ struct serve {
 	struct table table; /* where there is a state */
 	struct recover recover;
 	struct handover handover;
-	bool waits; /* for the end of the server that was asked to leave */
+	bool waits; /* for the server that was asked to leave to let us have the table */
+	int successor_fd; /* who takes our workers' devices over one by one; -1: nobody */
+	ev_io on_successor_end;
+	ev_timer listen; /* again, when the successor has ended */
+	unsigned listens;
 	struct manager manager; /* with a socket */
+	struct features_query features; /* for it */
 	struct supervisor supervisor; /* with workers, and then the host has no device */
 	struct router router;
 	struct orphan_hunt hunt; /* for what a worker left whose device could not wait */
 	uint32_t hunt_next;
 	bool hunting, hunt_again, ending;
 	char *worker_options[5]; /* NULL behind them; the first is allocated */
-	struct only only; /* in a worker */
+	struct given given; /* in a worker */
 	struct process process;
 	bool failed; /* we, not a device */
 	int status;
@@ -99,6 +109,8 @@ void serve_free(struct serve *serve);
 
 /* For the modes. Ends the event loop: */
 void serve_end(struct serve *serve, int status);
+/* The same when no device is left; status: of those. */
+void serve_end_gone(struct serve *serve, int status);
 /* Each device is usable or has failed: the pid file, and what is printed from the background. */
 void serve_settled(struct serve *serve);
 /* A line NAME PATH, unless it comes with the others from the background. */

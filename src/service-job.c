@@ -3,6 +3,8 @@
 
 #include "exit.h"
 #include "persist.h"
+#include "service-failed.h"
+#include "service-left.h"
 
 struct job *job_new(struct service_call *call, enum job_kind kind)
 {
@@ -61,6 +63,15 @@ void jobs_answer(struct manager *manager, const struct hosted *hosted, int kind,
 	}
 }
 
+bool is_wanted_gone(const struct manager *manager, const struct hosted *hosted)
+{
+	const struct job *job = manager->jobs;
+
+	while (job && (job->hosted != hosted || job->kind != JOB_UNUSED))
+		job = job->next;
+	return job;
+}
+
 /* ---- parameters and answers --------------------------------------------------------- */
 
 const char *service_text(const struct service_call *call, const char *name)
@@ -73,15 +84,32 @@ bool service_flag(const struct service_call *call, const char *name)
 	return json_is_true(json_object_get(call->parameters, name));
 }
 
+struct hosted *service_device(struct service_call *call, struct table_entry **left)
+{
+	const char *name = service_text(call, "device");
+	struct hosted *hosted = host_find(manager_of(call)->host, name);
+
+	*left = hosted ? NULL : left_find(manager_of(call), name);
+	if (!hosted && !*left && !failed_refuse(call))
+		service_not_found(call, name);
+	return hosted;
+}
+
 void service_failed(struct service_call *call, int status, const char *message)
 {
 	service_error(call, OURS "Failed",
-		      json_pack("{s:i, s:s}", "status", status, "message", message));
+		      json_pack("{s:i, s:o}", "status", status, "message", error_or_null(message)));
 }
 
 void service_not_found(struct service_call *call, const char *device)
 {
 	service_error(call, OURS "NotFound", json_pack("{s:s}", "device", device));
+}
+
+void service_reply_with_stuck(struct service_call *call, json_t *answer)
+{
+	json_object_set_new(answer, "stuck", stuck_json(&manager_of(call)->host->ctrl->stuck));
+	service_reply(call, answer);
 }
 
 void service_in_use(struct service_call *call, const char *holder)
@@ -94,6 +122,13 @@ void service_in_use(struct service_call *call, const char *holder)
 json_t *text_or_null(const char *text)
 {
 	return text ? json_string(text) : json_null();
+}
+
+json_t *error_or_null(const char *error)
+{
+	json_t *json = text_or_null(error);
+
+	return json ? json : json_string(LOG_SAYS_WHY);
 }
 
 json_t *file_left_json(const struct service_call *call, const char *name)

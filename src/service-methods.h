@@ -16,18 +16,25 @@ struct manager {
 	struct host *host;
 	/* A device is about to be started, and is among the host's. */
 	void (*on_more)(struct manager *manager);
+	/* One that was listed as failed is not any more. */
+	void (*on_forgotten)(struct manager *manager);
 	/* Files that describe devices, see persist.h; NULL: none. */
-	const struct conf *conf;
-	bool worker; /* of one device, which a later process of ours goes on with */
+	struct conf *conf;
+	bool worker; /* for a supervisor, which has a device that we leave served again */
 	/* Answers a call that is right in another way than from the host; NULL: none. */
 	bool (*route)(struct service_call *call);
+	/* As those of the host, of devices that are not the host's; NULL: there are none. */
+	bool (*has_name)(const struct manager *manager, const char *name);
+	const char *(*find_uuid)(const struct manager *manager, const char *uuid, const char *name);
 	void *owner;
 
 	struct service service; /* .loop, .group, .most_clients and .patience are the caller's */
 	struct job *jobs;       /* calls that are not answered yet */
 	unsigned numbered;      /* names that were made up */
 	bool knows;             /* the last server's devices, where there is a table */
-	json_t *failed;         /* exit statuses by name, of devices that nobody was told of */
+	json_t *failed;         /* by name; see service-failed.h */
+	ev_timer look;          /* for programs that have open what a Delete is about */
+	bool driver_refuses;    /* to stop what is open, so nobody has to look before; who has us says so */
 };
 
 /* Opens the socket. -errno after an error text. */
@@ -42,6 +49,11 @@ void manager_take_over(struct manager *manager, const struct table *table);
 /* What the last server has left is known: calls that need it are not answered before. */
 void manager_knows(struct manager *manager);
 
+/* A device of this name is served, or on its way to that, wherever that is. */
+bool manager_has(const struct manager *manager, const char *name);
+/* As host_find_uuid(), wherever the devices are served. */
+const char *manager_find_uuid(const struct manager *manager, const char *uuid, const char *name);
+
 /* The service's callbacks, as objects for tests that have no socket. */
 void manager_call(struct service_call *call);
 void manager_hang_up(struct service_call *call);
@@ -53,24 +65,7 @@ void manager_counted(struct manager *manager, struct hosted *hosted);
 void manager_resized(struct manager *manager, struct hosted *hosted);
 void manager_in_use(struct manager *manager, struct hosted *hosted);
 
-/* How a device that nobody was told of ended, for who waits for it later; 0: it is usable. */
-void manager_note(struct manager *manager, const char *name, int status);
-
-/* For whoever routes. The call is answered then. */
-#define SERVICE_NAME_TAKEN "name: expected another than that of a device that is served"
-#define SERVICE_NOT_WRITTEN "it is served, but no file describes it for the next start; the server's log " \
-			    "says why"
-#define SERVICE_IS_SERVED "expected a device that no process serves, got one that is served; 'ublkctl del' " \
-			  "deletes it"
-#define SERVICE_NOT_QUIESCED "expected a device that was quiesced, with serve --workers"
-#define SERVICE_NOT_DEAD "expected a device whose process died, with serve --workers"
-void service_failed(struct service_call *call, int status, const char *message);
-void service_not_found(struct service_call *call, const char *device);
-/* A file is known that describes a device of this name. */
-bool service_is_described(const struct manager *manager, const char *name);
-/* A name after the backend, "mem-1", where the caller has no wish. */
-void service_make_name(char name[], size_t size, const char *backend, unsigned number);
-/* NULL, or the name of a parameter that is wrong in a way that its type does not say. */
-const char *service_wrong_in_add(const struct service_call *call);
+/* The call comes again when the last server's devices are known; false: they are. */
+bool service_defer(struct service_call *call);
 
 #endif

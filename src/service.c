@@ -6,17 +6,24 @@
 #include <errno.h>
 #include <libgen.h>
 #include <poll.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "identity.h"
 #include "log.h"
 #include "util/macros.h"
 
 #define BACKLOG 128
 #define PAUSE_SECONDS 1
-#define MOST_GROUPS 256 /* of a peer that we look through */
+
+/* A descriptor that came, and how many bytes of the input came before it, and with it. */
+struct file {
+	int fd;
+	size_t until;
+};
 
 struct client {
 	struct service *service;
@@ -33,7 +40,86 @@ struct client {
 	bool working;              /* go_on() is at it, and would come to itself again */
 	bool last;                 /* hang up when the answer was taken */
 	bool ended;                /* nothing more comes */
+	bool crowded;              /* it sent more files than we keep */
+	struct file files[SERVICE_FILES]; /* of messages that are not heard yet */
+	unsigned nr_files;
 };
+
+/* ---- files -------------------------------------------------------------------------- */
+
+static void close_file(struct service *service, int fd)
+{
+	service->nr_files--;
+	close(fd);
+}
+
+int service_take_file(struct service_call *call, unsigned index)
+{
+	int fd = index < call->nr_files ? call->files[index] : -1;
+
+	if (fd < 0)
+		return -1;
+	call->files[index] = -1;
+	call->service->nr_files--;
+	return fd;
+}
+
+static void close_files(struct service_call *call)
+{
+	for (unsigned i = 0; i < call->nr_files; i++) {
+		if (call->files[i] >= 0)
+			close_file(call->service, call->files[i]);
+	}
+	call->nr_files = 0;
+}
+
+static void keep_file(struct client *client, int fd)
+{
+	if (client->nr_files == SERVICE_FILES || client->service->nr_files == SERVICE_ALL_FILES) {
+		client->crowded = true;
+		close(fd);
+		return;
+	}
+	client->files[client->nr_files++] = (struct file){ fd, client->input_used };
+	client->service->nr_files++;
+}
+
+/* What came with the input that was received just now. */
+static void keep_files(struct client *client, struct msghdr *message)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+			keep_file(client, fd);
+		}
+	}
+	/* The kernel has closed what there was no room for. */
+	client->crowded |= message->msg_flags & MSG_CTRUNC;
+}
+
+/* A message of so many bytes, with the NUL, leaves the input; its files are the call's. */
+static void give_files(struct client *client, struct service_call *call, size_t length)
+{
+	unsigned left = 0;
+
+	for (unsigned i = 0; i < client->nr_files; i++) {
+		struct file *file = &client->files[i];
+
+		if (file->until > length)
+			client->files[left++] = (struct file){ file->fd, file->until - length };
+		else if (call)
+			call->files[call->nr_files++] = file->fd;
+		else
+			close_file(client->service, file->fd);
+	}
+	client->nr_files = left;
+}
 
 /* ---- the end of a client ------------------------------------------------------------ */
 
@@ -50,6 +136,7 @@ static void hang_up(struct client *client)
 	if (client->next)
 		client->next->link = client->link;
 	client->service->nr_clients--;
+	give_files(client, NULL, SIZE_MAX);
 	close(client->fd);
 	free(client->input);
 	free(client->output);
@@ -64,6 +151,7 @@ static void free_call(struct service_call *call)
 {
 	if (call->client)
 		call->client->call = NULL;
+	close_files(call);
 	json_decref(call->message);
 	free(call);
 }
@@ -136,14 +224,23 @@ void service_invalid(struct service_call *call, const char *parameter)
 /* ---- messages ----------------------------------------------------------------------- */
 
 /* What cannot be answered as a call: the error, and then nothing more is heard. */
-static void refuse_message(struct client *client, const char *parameter)
+static void refuse(struct client *client, json_t *message)
 {
-	json_t *message = json_pack("{s:s, s:{s:s}}", "error", VARLINK_ERROR "InvalidParameter",
-				    "parameters", "parameter", parameter);
-
 	client->last = true;
 	say(client, message);
 	json_decref(message);
+}
+
+static void refuse_message(struct client *client, const char *parameter)
+{
+	refuse(client, json_pack("{s:s, s:{s:s}}", "error", VARLINK_ERROR "InvalidParameter",
+				 "parameters", "parameter", parameter));
+}
+
+static void refuse_files(struct client *client)
+{
+	refuse(client, json_pack("{s:s, s:{s:i}}", "error", "io.ublkd.TooManyFiles", "parameters",
+				 "most", SERVICE_FILES));
 }
 
 /* The name of a member that no call has, or not of this type; NULL: all is well. */
@@ -192,15 +289,20 @@ static void hear(struct client *client, const char *text, size_t length)
 		.message = message,
 		.method = json_string_value(json_object_get(message, "method")),
 		.parameters = json_is_object(parameters) ? parameters : NULL,
+		.came = ev_now(client->service->loop),
 		.oneway = json_is_true(json_object_get(message, "oneway")),
 		.more = json_is_true(json_object_get(message, "more")),
 	};
+	give_files(client, call, length + 1);
 	client->call = call;
 	wrong = wrong_member(message);
 	if (wrong)
 		service_invalid(call, wrong);
 	else
 		hand_over(call);
+	/* One that is not answered yet may take any time. */
+	if (client->call)
+		close_files(client->call);
 }
 
 /* Takes a message out of the input, if one is complete. */
@@ -211,6 +313,10 @@ static bool hear_next(struct client *client)
 	size_t length = nul ? (size_t)(nul - client->input) : client->input_used;
 
 	client->searched = client->input_used;
+	if (client->crowded) {
+		refuse_files(client);
+		return true;
+	}
 	if (length > SERVICE_MESSAGE_MAX) {
 		refuse_message(client, "message");
 		return true;
@@ -281,6 +387,22 @@ static void look_for_end(struct client *client)
 		client->service->on_hang_up(client->call);
 }
 
+static ssize_t receive(struct client *client)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(SERVICE_FILES * sizeof(int))];
+	struct iovec data = { .iov_base = client->input + client->input_used,
+			      .iov_len = client->input_size - client->input_used };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+				  .msg_controllen = sizeof(control) };
+	ssize_t got = recvmsg(client->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (got < 0)
+		return -errno;
+	client->input_used += (size_t)got;
+	keep_files(client, &message);
+	return got;
+}
+
 static void on_input(struct ev_loop *loop, ev_io *watcher, int events)
 {
 	struct client *client = container_of(watcher, struct client, on_input);
@@ -303,12 +425,10 @@ static void on_input(struct ev_loop *loop, ev_io *watcher, int events)
 		client->input = more;
 		client->input_size = size;
 	}
-	got = recv(client->fd, client->input + client->input_used,
-		   client->input_size - client->input_used, MSG_DONTWAIT);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+	got = receive(client);
+	if (got == -EAGAIN || got == -EINTR)
 		return;
 	client->ended = got <= 0;
-	client->input_used += got > 0 ? (size_t)got : 0;
 	go_on(client);
 }
 
@@ -328,30 +448,20 @@ static void on_late(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* ---- who comes ---------------------------------------------------------------------- */
 
-static bool is_member(int fd, gid_t group)
-{
-	gid_t groups[MOST_GROUPS];
-	socklen_t size = sizeof(groups);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size))
-		return false;
-	for (size_t i = 0; i < size / sizeof(groups[0]); i++) {
-		if (groups[i] == group)
-			return true;
-	}
-	return false;
-}
-
 static bool may_come(const struct service *service, int fd)
 {
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
+	struct identity peer;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+	/* With more groups than are looked through, it is who it is all the same. */
+	if (identity_of_peer(&peer, fd) && peer.uid == (uid_t)-1)
 		return false;
 	return !peer.uid || peer.uid == geteuid() ||
-	       (service->group != (gid_t)-1 &&
-		(peer.gid == service->group || is_member(fd, service->group)));
+	       (service->group != (gid_t)-1 && identity_is_member(&peer, service->group));
+}
+
+int service_peer(const struct service_call *call, struct identity *identity)
+{
+	return call->client ? identity_of_peer(identity, call->client->fd) : -ENOTCONN;
 }
 
 /* One short message fits into a new socket's buffer, or is lost. */

@@ -3,14 +3,20 @@
 #include "spec.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
 
 #include "exit.h"
 #include "log.h"
+#include "privilege.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -35,6 +41,8 @@ void spec_free(struct spec *spec)
 {
 	options_free(&spec->device_set);
 	for (unsigned i = 0; i < spec->nr_layers; i++) {
+		for (const struct ublkd_passed *p = spec->layers[i].passed; p->option; p++)
+			close(p->fd);
 		options_free(&spec->layers[i].set);
 		free(spec->layers[i].config);
 	}
@@ -103,6 +111,17 @@ static bool is_for_reactors(const struct ublkd_option *option)
 	return false;
 }
 
+static bool is_for_workers(const struct ublkd_option *option)
+{
+	static const char *const names[] = { "worker", "give-up", "max-deaths" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		if (!strcmp(names[i], option->name))
+			return true;
+	}
+	return false;
+}
+
 /* *layer is whose it is, and the number of layers for the device. */
 static const struct ublkd_option *find_option(const struct spec *spec, const char *name,
 					      size_t length, unsigned *layer)
@@ -125,6 +144,16 @@ bool spec_is_path(const struct spec *spec, const char *name)
 	return option && option->type == UBLKD_OPT_PATH;
 }
 
+/* Most as they were given. */
+static json_t *value_json(const struct options *set, const struct ublkd_option *option,
+			  const char *value)
+{
+	bool is_uuid = option->type == UBLKD_OPT_UUID;
+	_cleanup_free_ char *uuid = is_uuid ? options_text(set, option) : NULL;
+
+	return json_string(uuid ? uuid : value ? value : "yes");
+}
+
 int spec_set(struct spec *spec, const char *name, size_t length, const char *value)
 {
 	unsigned layer;
@@ -136,17 +165,111 @@ int spec_set(struct spec *spec, const char *name, size_t length, const char *val
 			    "device's own, got '%s'", option->name, value);
 		return EXIT_USAGE;
 	}
+	if (option && set == &spec->device_set && !spec->workers && is_for_workers(option)) {
+		ublkd_error("%s: expected none without --workers, got '%s'", option->name,
+			    value ? value : "");
+		return EXIT_USAGE;
+	}
 	if (!option)
 		return unknown_option(spec, name, length);
 	if (options_set(set, option, value))
 		return EXIT_USAGE;
-	if (json_object_set_new(spec->given, option->name, json_string(value ? value : "yes")))
+	if (json_object_set_new(spec->given, option->name, value_json(set, option, value)))
 		spec->untold = true;
 	else if (!option->once)
 		json_object_set(spec->lasting, option->name,
 				json_object_get(spec->given, option->name));
 	return EXIT_DONE;
 }
+
+int spec_change(struct spec *spec, const char *name, const char *value)
+{
+	options_forget(&spec->device_set, option_find(device_options, name, strlen(name)));
+	return spec_set(spec, name, strlen(name), value);
+}
+
+/* ---- what a client has opened ------------------------------------------------------- */
+
+/* NULL, or what is wrong with it. */
+static const char *wrong_file(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	struct stat st;
+
+	if (flags < 0 || fstat(fd, &st))
+		return strerror(errno);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return S_ISDIR(st.st_mode)  ? "a directory" :
+		       S_ISFIFO(st.st_mode) ? "a pipe" :
+		       S_ISSOCK(st.st_mode) ? "a socket" :
+		       S_ISCHR(st.st_mode)  ? "a character device" :
+					      "something else";
+	if (flags & O_PATH)
+		return "one that is not open";
+	if ((flags & O_ACCMODE) == O_WRONLY)
+		return "one that is open to be written only";
+	/* What the client's own I/O was to be like. */
+	flags &= ~(O_APPEND | O_ASYNC | O_DIRECT | O_NONBLOCK);
+	return fcntl(fd, F_SETFL, flags) ? "one that can only be appended to" : NULL;
+}
+
+static struct ublkd_passed *free_place(struct layer *layer, const char *option)
+{
+	struct ublkd_passed *place = layer->passed;
+
+	while (place->option && strcmp(place->option, option))
+		place++;
+	return place->option || place == layer->passed + SPEC_MOST_FILES ? NULL : place;
+}
+
+int spec_pass(struct spec *spec, const char *name, int fd)
+{
+	_cleanup_fd_ int own = fd;
+	unsigned layer;
+	const struct ublkd_option *option = find_option(spec, name, strlen(name), &layer);
+	struct ublkd_passed *place;
+	const char *wrong;
+
+	if (!option || option->type != UBLKD_OPT_PATH || layer == spec->nr_layers ||
+	    !options_given(&spec->layers[layer].set, name)) {
+		ublkd_error("files: expected a setting that is given and is the path of a file, got '%s'",
+			    name);
+		return EXIT_USAGE;
+	}
+	place = free_place(&spec->layers[layer], option->name);
+	if (!place) {
+		ublkd_error("files: expected at most %u, one for each setting", SPEC_MOST_FILES);
+		return EXIT_USAGE;
+	}
+	wrong = wrong_file(fd);
+	if (wrong) {
+		ublkd_error("%s: expected a regular file or block device that is open to be read, got %s",
+			    name, wrong);
+		return EXIT_BACKING;
+	}
+	*place = (struct ublkd_passed){ option->name, steal_fd(&own) };
+	return EXIT_DONE;
+}
+
+bool spec_is_passed(const struct spec *spec)
+{
+	unsigned i = 0;
+
+	while (i < spec->nr_layers && !spec->layers[i].passed[0].option)
+		i++;
+	return i < spec->nr_layers;
+}
+
+void spec_visit_passed(const struct spec *spec,
+		       void (*visit)(void *arg, const struct ublkd_passed *passed), void *arg)
+{
+	for (unsigned i = 0; i < spec->nr_layers; i++) {
+		for (const struct ublkd_passed *p = spec->layers[i].passed; p->option; p++)
+			visit(arg, p);
+	}
+}
+
+/* ---- looking ------------------------------------------------------------------------ */
 
 static void visit_set(const struct spec *spec, const struct options *set,
 		      void (*visit)(void *arg, const char *name, const char *value), void *arg)
@@ -241,6 +364,70 @@ static void check_poll(uint64_t poll)
 			   "it come later, not sooner");
 }
 
+/* The driver decides it by what the process that makes the device may do. */
+static int check_rights(struct device_config *config)
+{
+	bool admin = privilege_have(CAP_SYS_ADMIN);
+
+	config->of_user = config->unprivileged == TRI_AUTO ? !admin :
+							     config->unprivileged == TRI_YES;
+	if (!config->of_user || !admin)
+		return EXIT_DONE;
+	ublkd_error("unprivileged: expected auto or no with CAP_SYS_ADMIN, whose devices the driver "
+		    "always makes privileged ones, got 'yes'; start ublkd as the user");
+	return EXIT_USAGE;
+}
+
+/*
+ * Linux 7.3.4 is the earliest whose batch mode was tested. It takes care that a fetch is not used
+ * any more once a cancel has freed it (ublk_batch_attach() of ublk_drv.c); whether earlier ones
+ * do is not known.
+ */
+static bool trusts_batch(void)
+{
+	static const unsigned first[] = { 7, 3, 4 };
+	unsigned is[ARRAY_SIZE(first)] = { 0 };
+	struct utsname system;
+
+	if (uname(&system) || sscanf(system.release, "%u.%u.%u", &is[0], &is[1], &is[2]) < 2)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(first); i++) {
+		if (is[i] != first[i])
+			return is[i] > first[i];
+	}
+	return true;
+}
+
+/* What the driver, or the kernel, does not have for the device of an ordinary user's. */
+static int check_user(const struct spec *spec)
+{
+	const struct device_config *config = &spec->device;
+
+	if (!data_mode_offered((enum data_mode)config->data, features_of_users(UINT64_MAX))) {
+		ublkd_error("data: expected auto, copy or get-data for a device of an ordinary "
+			    "user's, as the driver has no other, got '%s'",
+			    data_mode_name((enum data_mode)config->data));
+		return EXIT_USAGE;
+	}
+	if (config->on_crash != ON_CRASH_AUTO && config->on_crash != ON_CRASH_NONE) {
+		ublkd_error("on-crash: expected none for a device of an ordinary user's, as the "
+			    "driver keeps none for another server, got '%s'",
+			    on_crash_name(config->on_crash));
+		return EXIT_USAGE;
+	}
+	if (config->partscan && options_given(&spec->device_set, "partscan")) {
+		ublkd_error("partscan: expected no for a device of an ordinary user's, as the "
+			    "kernel looks for no partitions there, got 'yes'");
+		return EXIT_USAGE;
+	}
+	if (config->owner) {
+		ublkd_error("owner: expected none for a device of an ordinary user's, who is the "
+			    "only one to open it, got '%s'", config->owner);
+		return EXIT_USAGE;
+	}
+	return EXIT_DONE;
+}
+
 int spec_check(struct spec *spec)
 {
 	struct device_config *config = &spec->device;
@@ -256,16 +443,23 @@ int spec_check(struct spec *spec)
 			    config->depth, config->reactors);
 		return EXIT_USAGE;
 	}
-	if (config->reactors > config->queues && config->batch) {
+	if (config->reactors > config->queues && config->batch == TRI_YES) {
 		ublkd_error("reactors: expected at most queues=%" PRIu64 " with batch=yes, which "
 			    "fetches for a whole queue, got '%" PRIu64 "'", config->queues,
 			    config->reactors);
 		return EXIT_USAGE;
 	}
-	if (config->batch && check_batch(config))
+	if (config->batch == TRI_YES && check_batch(config))
+		return EXIT_USAGE;
+	config->batch_is_trusted = trusts_batch();
+	if (check_rights(config) || (config->of_user && check_user(spec)))
 		return EXIT_USAGE;
 	config->id_given = options_given(&spec->device_set, "id");
 	config->mode_given = options_given(&spec->device_set, "mode");
+	if (config->worker && !spec_name_fits(config->worker)) {
+		ublkd_error("worker: expected " SPEC_NAME_EXPECTED ", got '%s'", config->worker);
+		return EXIT_USAGE;
+	}
 	if (config->cpus && check_cpus(config->cpus))
 		return EXIT_USAGE;
 	check_poll(config->poll);
@@ -306,21 +500,18 @@ void spec_name(const struct spec *spec, char text[], size_t size)
 
 /* ---- the target ---------------------------------------------------------------------- */
 
-static int open_layers(const struct spec *spec, uint64_t size, bool look,
-		       struct ublkd_target **target)
+static int open_layers(const struct spec *spec, struct ublkd_wish wish, struct ublkd_target **target)
 {
-	const struct ublkd_wish wish = {
-		.read_only = spec->device.read_only,
-		.block_size = (uint32_t)spec->device.block_size,
-		.size = size,
-		.look = look,
-	};
 	int ret = 0;
 
+	wish.read_only = spec->device.read_only;
+	wish.block_size = (uint32_t)spec->device.block_size;
 	*target = NULL;
-	for (unsigned i = spec->nr_layers; !ret && i-- > 0;)
+	for (unsigned i = spec->nr_layers; !ret && i-- > 0;) {
+		wish.passed = spec->layers[i].passed;
 		ret = backend_open(target, spec->layers[i].backend, spec->layers[i].config, &wish,
 				   *target);
+	}
 	if (!ret)
 		return EXIT_DONE;
 	backend_close(*target, false);
@@ -328,12 +519,18 @@ static int open_layers(const struct spec *spec, uint64_t size, bool look,
 	return ret == -EINVAL ? EXIT_USAGE : EXIT_BACKING;
 }
 
-int spec_open(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+int spec_open(const struct spec *spec, struct ublkd_target **target)
 {
-	return open_layers(spec, size, false, target);
+	return open_layers(spec, (struct ublkd_wish){ .again = false }, target);
+}
+
+int spec_open_again(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+{
+	return open_layers(spec, (struct ublkd_wish){ .again = true, .size = size }, target);
 }
 
 int spec_look(const struct spec *spec, uint64_t size, struct ublkd_target **target)
 {
-	return open_layers(spec, size, true, target);
+	return open_layers(spec, (struct ublkd_wish){ .again = true, .look = true, .size = size },
+			   target);
 }

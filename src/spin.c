@@ -14,7 +14,7 @@ void spin_again(struct spin *spin, uint64_t completions)
 		return;
 	spin->seen = completions;
 	spin->end = 0;
-	spin->over = !spin->limit;
+	spin->over = !spin_limit(spin);
 }
 
 /* From the vDSO: no system call. */
@@ -42,7 +42,7 @@ bool spin_on(struct spin *spin)
 		return false;
 	relax();
 	if (!spin->end)
-		spin->end = now() + spin->limit;
+		spin->end = now() + spin_limit(spin);
 	else if (now() >= spin->end)
 		spin->over = true;
 	return !spin->over;

@@ -7,11 +7,12 @@
 #ifndef SPIN_H
 #define SPIN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct spin {
-	uint64_t limit;  /* ns after the last I/O; 0: never */
+	_Atomic(uint64_t) limit; /* ns after the last I/O; 0: never; main may change it */
 	uint64_t end;    /* of this time, by CLOCK_MONOTONIC; 0: it has not begun */
 	uint64_t seen;   /* completions of I/O up to it */
 	bool over;       /* until the next I/O */
@@ -19,6 +20,10 @@ struct spin {
 };
 
 void spin_open(struct spin *spin, uint64_t limit);
+static inline uint64_t spin_limit(const struct spin *spin)
+{
+	return atomic_load_explicit(&spin->limit, memory_order_relaxed);
+}
 /* completions: of I/O, all in all. After new ones the time begins anew. */
 void spin_again(struct spin *spin, uint64_t completions);
 /* Whether to look once more; if not, the time is over. */

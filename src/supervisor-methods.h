@@ -17,11 +17,22 @@ struct router {
 	struct manager *manager;
 	/* A device more is about to be started. */
 	void (*on_more)(struct router *router);
+	/*
+	 * A device that has failed is to be as this says by now: *worker NULL, and its worker is made
+	 * and has yet to be started, or it has one without a process. An exit status, with an error
+	 * text.
+	 */
+	int (*on_described)(struct router *router, const struct conf_device *device,
+			    struct worker **worker);
 
 	unsigned numbered; /* names that were made up */
 	struct forward *forwards; /* what workers are asked just now */
 	struct waiting *waiting;     /* calls that wait for a worker to be live */
+	struct killing *killings;    /* calls that wait for a process to end */
 };
+
+/* Of a call that came by the router's socket. */
+struct router *router_of(const struct service_call *call);
 
 /* Opens the socket of the manager. -errno after an error text. */
 int router_open(struct router *router, const char *path);
@@ -29,6 +40,18 @@ int router_open(struct router *router, const char *path);
 void router_close(struct router *router);
 /* The supervisor is about to stop: nobody waits for a start any more. */
 void router_stop(struct router *router);
+/* As host_find_uuid(), of devices that have a worker. */
+const char *router_find_uuid(const struct router *router, const char *uuid, const char *name);
+/* A call is on its way to a worker. */
+bool router_asks(const struct router *router, const struct worker *worker);
+/* The driver has not answered a command for it; the call was told. */
+bool router_is_stuck(struct service_call *call, const char *name);
+/* The call is answered, without a word, when its device is live, or with the error. */
+void router_wait_in_silence(struct service_call *call, const struct worker *worker);
+/* All that it had has heard of it; see supervisor-recover.c. */
+void router_process_ended(struct router *router, pid_t pid);
+/* Its device is to fail its I/O, and to go. */
+void router_give_up(struct router *router, struct worker *worker);
 /* A device is usable. */
 void router_live(struct router *router, struct worker *worker);
 /* It is not going to be, as its worker ended or failed. */

@@ -2,67 +2,124 @@
 #define _GNU_SOURCE
 #include "supervisor.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "believe.h"
 #include "exit.h"
 #include "log.h"
 #include "util/macros.h"
 #include "util/parse.h"
-#include "util/self.h"
 
 /* At once: each takes some processes more while it starts (helper.h). */
 #define MOST_STARTING 8
+/* Fewer where a device's I/O waits for just that: the starts of others slow it down. */
+#define MOST_TAKING_OVER 2
 /* A death counts as the first when the worker lived so long before it. Seconds. */
 #define LONG_LIFE 60
 /* Before the next start: at once after the first death, then 1, 2, 4 … */
 #define LONGEST_REST 60
-/* In a row; with the rests they take four minutes. */
+/* In a row, without max-deaths=; with the rests they take four minutes. */
 #define MOST_DEATHS 11
-#define MOST_ARGUMENTS 16
 
 static void start(struct worker *worker);
+static const struct worker_process callbacks;
 
 /* ---- what comes of all ---------------------------------------------------------------- */
+
+bool worker_has_process(const struct worker *worker)
+{
+	return worker->state == WORKER_STARTS || worker->state == WORKER_LIVE ||
+	       worker->state == WORKER_STUCK;
+}
+
+pid_t worker_pid(const struct worker *worker)
+{
+	return worker_has_process(worker) ? worker->group->process.pid : 0;
+}
+
+static bool any_ends(const struct supervisor *supervisor)
+{
+	const struct worker *worker = supervisor->workers;
+
+	while (worker && worker->state != WORKER_ENDS)
+		worker = worker->next;
+	return worker;
+}
 
 /* Processes, and devices that are being deleted; a second stop waits for no deletion. */
 static bool running(const struct supervisor *supervisor)
 {
-	for (const struct worker *w = supervisor->workers; w; w = w->next) {
-		if (w->pid || (w->state == WORKER_ENDS && !supervisor->hurries))
+	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
+		if (g->process.pid)
 			return true;
 	}
-	return false;
+	return any_ends(supervisor) && !supervisor->hurries;
 }
 
+static bool only_those_that_stay(const struct supervisor *supervisor)
+{
+	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
+		if (g->process.pid && !g->stays)
+			return false;
+	}
+	return !any_ends(supervisor);
+}
+
+/* Its first command would wait for one that the driver has had for long. */
+static bool is_held_up(const struct worker *worker)
+{
+	return stuck_has_name(worker->supervisor->stuck, worker->name);
+}
+
+/* Where nothing is left, and nothing can be added, it is about to be gone. */
 static bool all_settled(const struct supervisor *supervisor)
 {
+	if (!supervisor->workers && !supervisor->stays)
+		return false;
 	for (const struct worker *w = supervisor->workers; w; w = w->next) {
-		if (!w->settled)
+		if (!w->settled && !is_held_up(w))
 			return false;
 	}
 	return true;
+}
+
+/* Where its process runs, the I/O of all that it is to take over waits by now. */
+static unsigned most_starting(const struct worker *worker)
+{
+	return worker->supervisor->one_by_one && !worker->group->process.pid ? MOST_TAKING_OVER :
+									     MOST_STARTING;
+}
+
+static bool is_to_start(const struct worker *worker)
+{
+	const struct supervisor *supervisor = worker->supervisor;
+
+	return worker->state == WORKER_WAITS && (!supervisor->stopped || worker->last) &&
+	       worker_group_takes(worker->group) &&
+	       supervisor->starting < most_starting(worker) && !is_held_up(worker);
 }
 
 static struct worker *next_to_start(const struct supervisor *supervisor)
 {
 	struct worker *worker = supervisor->workers;
 
-	while (worker && (worker->state != WORKER_WAITS || (supervisor->stopped && !worker->last)))
+	while (worker && !is_to_start(worker))
 		worker = worker->next;
-	return supervisor->starting >= MOST_STARTING ? NULL : worker;
+	return worker;
 }
 
 static bool is_gone(const struct supervisor *supervisor)
 {
+	/* Whoever follows us may fail with the last, until it tells us to end. */
+	if (supervisor->hands_over && !supervisor->hurries)
+		return false;
 	return supervisor->stopped ? !running(supervisor) && !next_to_start(supervisor) :
-				     !supervisor->workers && !supervisor->stays;
+				     !supervisor->groups && !supervisor->stays;
 }
 
 /* Called whenever a worker is one step further. */
@@ -74,6 +131,10 @@ void supervisor_go_on(struct supervisor *supervisor)
 		return;
 	while ((worker = next_to_start(supervisor)))
 		start(worker);
+	if (supervisor->hands_over && !supervisor->handed && only_those_that_stay(supervisor)) {
+		supervisor->handed = true;
+		supervisor->on_handed(supervisor);
+	}
 	if (is_gone(supervisor)) {
 		supervisor->gone = true;
 		supervisor->on_gone(supervisor);
@@ -86,7 +147,8 @@ void supervisor_go_on(struct supervisor *supervisor)
 static void note_status(struct worker *worker, int status)
 {
 	worker->status = status;
-	if (!worker->supervisor->status && !worker->quiet)
+	/* Who added it may not be there any more to hear what a stop makes of it. */
+	if (!worker->supervisor->status && (!worker->quiet || worker->supervisor->stopped))
 		worker->supervisor->status = status;
 }
 
@@ -97,11 +159,24 @@ static void set_state(struct worker *worker, enum worker_state state)
 	supervisor->starting -= worker->state == WORKER_STARTS;
 	supervisor->starting += state == WORKER_STARTS;
 	worker->state = state;
+	supervisor->on_change(supervisor);
+}
+
+static void close_files(struct worker *worker)
+{
+	for (struct ublkd_passed *p = worker->passed; p->option; p++) {
+		close(p->fd);
+		p->option = NULL;
+	}
 }
 
 static void free_worker(struct worker *worker)
 {
+	if (worker->group)
+		worker_group_leave(worker);
+	close_files(worker);
 	json_decref(worker->settings);
+	free(worker->user);
 	free(worker->backend);
 	free(worker->name);
 	free(worker);
@@ -133,53 +208,79 @@ static void rest_is_over(struct ev_loop *loop, ev_timer *timer, int events)
 	supervisor_go_on(worker->supervisor);
 }
 
+/* Its process has checked the settings. */
+static bool died_too_often(const struct worker *worker)
+{
+	const char *text = json_string_value(json_object_get(worker->settings, "max-deaths"));
+	uint64_t most;
+
+	return worker->deaths >= (text && !parse_uint(text, &most) && most ? most : MOST_DEATHS);
+}
+
+static bool gives_up(const struct worker *worker)
+{
+	const char *text = json_string_value(json_object_get(worker->settings, "give-up"));
+
+	return text && !strcmp(text, "fail");
+}
+
+/* For who looks what became of its device, beside why it died. */
+static void give_up(struct worker *worker)
+{
+	char why[sizeof(worker->error)];
+
+	worker->given_up = worker->seen = true;
+	snprintf(why, sizeof(why), "%s", worker->error);
+	snprintf(worker->error, sizeof(worker->error), "given up (give-up=fail), as its process died %u "
+		 "times in a row%s%.400s", worker->deaths, *why ? ": " : "", why);
+}
+
 static void rest(struct worker *worker)
 {
-	unsigned seconds = worker->deaths < 2 ? 0 : MIN(1u << (worker->deaths - 2), LONGEST_REST);
+	unsigned seconds = worker->deaths < 2 ? 0 :
+						MIN(1u << MIN(worker->deaths - 2, 6u), LONGEST_REST);
+	bool often = died_too_often(worker);
+	/* Where another server has the devices still, it is for that to see to it. */
+	bool fails = gives_up(worker) && !worker->supervisor->one_by_one;
 
-	if (worker->deaths == MOST_DEATHS) {
-		ublkd_error("its process died %u times in a row: its I/O waits until 'ublkctl "
-			    "recover' starts another", worker->deaths);
+	if (often)
+		ublkd_error("its process died %u times in a row: %s", worker->deaths,
+			    fails ? "its I/O fails now, as give-up=fail says" :
+				    "its I/O waits until 'ublkctl recover' starts another");
+	if (often && fails)
+		give_up(worker);
+	if (often || worker->supervisor->one_by_one) {
 		note_status(worker, worker->status);
 		set_state(worker, WORKER_FAILED);
 		worker->supervisor->on_failed(worker);
+		if (worker->given_up)
+			worker->supervisor->on_given_up(worker);
 		return;
 	}
-	if (seconds)
+	if (is_held_up(worker))
+		ublkd_note("another is started when the driver has ended its command");
+	else if (seconds)
 		ublkd_note("another is started in %u s", seconds);
 	set_state(worker, WORKER_RESTS);
 	ev_timer_init(&worker->timer, rest_is_over, seconds, 0);
 	ev_timer_start(worker->supervisor->loop, &worker->timer);
 }
 
-static void say_how_it_died(const struct worker *worker, int status)
+/* What a process has said that a signal ended is not why it did. */
+static void say_how_it_died(struct worker *worker, pid_t pid, int status)
 {
+	char text[80];
+
 	if (WIFSIGNALED(status))
-		ublkd_error("its process %d died of signal %d", (int)worker->pid, WTERMSIG(status));
+		snprintf(text, sizeof(text), "its process %d died of signal %d", (int)pid,
+			 WTERMSIG(status));
 	else
-		ublkd_error("its process %d ended with status %d", (int)worker->pid,
-			    WEXITSTATUS(status));
+		snprintf(text, sizeof(text), "its process %d ended with status %d", (int)pid,
+			 WEXITSTATUS(status));
+	ublkd_error("%s", text);
+	if (WIFSIGNALED(status) || !worker->error[0])
+		snprintf(worker->error, sizeof(worker->error), "%s", text);
 }
-
-/* Whoever added it hears why it failed. */
-static bool failed_at_first(const struct worker *worker, int status)
-{
-	return WIFEXITED(status) && WEXITSTATUS(status) && worker->asked;
-}
-
-static void close_streams(struct worker *worker)
-{
-	struct worker_stream *streams[] = { &worker->out, &worker->err };
-
-	for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
-		ev_io_stop(worker->supervisor->loop, &streams[i]->readable);
-		close(streams[i]->readable.fd);
-	}
-	close(worker->channel);
-	worker->channel = -1;
-}
-
-static void read_stream(struct worker_stream *stream);
 
 /* Only a process can write back what is cached for its device, and delete it. */
 static void stop_quiesced(struct worker *worker)
@@ -202,242 +303,307 @@ static void quiesced(struct worker *worker)
 		worker->supervisor->on_failed(worker);
 }
 
-static void died(struct worker *worker, int status)
+/* A lock is that of all who have the file open, so also of a process that did not give it back. */
+static void unlock_files(const struct worker *worker)
 {
-	int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
+	for (const struct ublkd_passed *p = worker->passed; p->option; p++)
+		fcntl(p->fd, F_OFD_SETLK, &(struct flock){ .l_type = F_UNLCK, .l_whence = SEEK_SET });
+}
+
+/* Its process has it no more. refused: whoever added it hears why. */
+static void over(struct worker *worker, int status, bool refused)
+{
 	bool kept = table_has(worker->supervisor->table, worker->name);
 
-	/* What it said last. */
-	read_stream(&worker->err);
-	read_stream(&worker->out);
-	close_streams(worker);
-	if (exit_status && !failed_at_first(worker, status))
-		say_how_it_died(worker, status);
-	worker->pid = 0;
+	/* For who takes its device over. */
+	if (worker->supervisor->hands_over)
+		unlock_files(worker);
+	worker->ended = ev_now(worker->supervisor->loop);
 	worker->settled = true;
 	if (worker->pauses && kept) {
 		quiesced(worker);
 		return;
 	}
 	if (worker->supervisor->stopped) {
-		note_status(worker, exit_status);
+		/* Whoever takes its device over finds out what is wrong with it. */
+		if (!worker->supervisor->hands_over)
+			note_status(worker, status);
 		set_state(worker, WORKER_FAILED);
 		return;
 	}
 	/* What is kept waits: somebody told the process to leave it. */
-	if (!kept || failed_at_first(worker, status)) {
-		end(worker, exit_status);
+	if (!kept || refused) {
+		end(worker, status);
 		return;
 	}
-	worker->status = exit_status;
-	if (ev_now(worker->supervisor->loop) - worker->began >= LONG_LIFE)
+	worker->status = status;
+	if (worker->killed || ev_now(worker->supervisor->loop) - worker->began >= LONG_LIFE)
 		worker->deaths = 0;
-	worker->deaths++;
+	worker->deaths += !worker->killed;
 	rest(worker);
 }
 
-static void on_death(struct ev_loop *loop, ev_child *child, int events)
+/* What was given to a process that was about to end is given to the next. */
+static bool never_came(const struct worker *worker, bool expected)
 {
-	struct worker *worker = container_of(child, struct worker, child);
-	struct supervisor *supervisor = worker->supervisor;
-	const char *before = log_switch(worker->name);
+	return expected && worker->state == WORKER_STARTS && !worker->supervisor->stopped;
+}
 
-	(void)events;
-	ev_child_stop(loop, child);
-	died(worker, child->rstatus);
-	log_switch(before);
+/* With its process. expected: that was about to end. */
+static void died(struct worker *worker, pid_t pid, int status, bool expected)
+{
+	int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
+	bool refused = WIFEXITED(status) && exit_status && worker->asked;
+
+	if (never_came(worker, expected)) {
+		set_state(worker, WORKER_WAITS);
+		return;
+	}
+	if (exit_status && !refused)
+		say_how_it_died(worker, pid, status);
+	over(worker, exit_status, refused);
+}
+
+static struct worker *member_with_process(const struct worker_group *group)
+{
+	struct worker *worker = group->members;
+
+	while (worker && !worker_has_process(worker))
+		worker = worker->next_member;
+	return worker;
+}
+
+/* Until all have heard of it, none is given to another process of the group. */
+static void on_death(struct worker_process *process, int status)
+{
+	struct worker_group *group = container_of(process, struct worker_group, process);
+	struct supervisor *supervisor = group->supervisor;
+	bool expected = group->ends;
+	pid_t pid = process->pid;
+	struct worker *worker;
+
+	process->pid = 0;
+	ev_timer_stop(supervisor->loop, &group->late);
+	group->ends = true;
+	while ((worker = member_with_process(group))) {
+		const char *before = log_switch(worker->name);
+
+		worker_group_change(worker, &callbacks);
+		died(worker, pid, status, expected);
+		log_switch(before);
+	}
+	if (group->remains && supervisor->on_remains)
+		supervisor->on_remains(supervisor);
+	group->ends = group->remains = false;
+	worker_group_free_unused(group);
+	supervisor->on_process_end(supervisor, pid);
 	supervisor_go_on(supervisor);
 }
 
-/* ---- what it says ----------------------------------------------------------------------- */
+/* ---- what its process says -------------------------------------------------------------- */
 
-/* "NAME /dev/ublkbN" */
-static void on_out(struct worker_stream *stream, const char *line)
+/* Of a command. The process that is left with it may outlive who says so. */
+static bool note_stuck(const struct worker_group *group, const char *line)
 {
-	struct worker *worker = container_of(stream, struct worker, out);
-	const char *path = strchr(line, ' ');
+	struct stuck_info info = { 0 };
+	size_t length = strcspn(line, " ");
+	int pid;
 
-	if (!path || worker->state != WORKER_STARTS)
+	if (sscanf(line + length, " " WORKER_SAYS_STUCK " %d %23s %" SCNu32 " %" SCNu64, &pid,
+		   info.command, &info.number, &info.since) < 4)
+		return false;
+	info.pid = pid;
+	snprintf(info.name, sizeof(info.name), "%.*s", (int)length, line);
+	if (believe_stuck(group, &info))
+		stuck_add(group->supervisor->stuck, &info, true);
+	return true;
+}
+
+/*
+ * What was quiesced is started only to be stopped. It is with the others of its process, as
+ * that ends then.
+ */
+static void stop_last(struct worker_group *group)
+{
+	bool any = false;
+
+	if (!group->supervisor->stopped)
 		return;
-	snprintf(worker->path, sizeof(worker->path), "%s", path + 1);
+	for (const struct worker *w = group->members; w; w = w->next_member) {
+		if (w->state == WORKER_STARTS ||
+		    (w->state == WORKER_WAITS && w->last && !is_held_up(w)))
+			return;
+		any |= w->state == WORKER_LIVE && w->last;
+	}
+	if (any && !group->ends)
+		worker_group_end(group, group->supervisor->signal);
+}
+
+static void became_live(struct worker *worker, const char *path)
+{
+	snprintf(worker->path, sizeof(worker->path), "%s", path);
 	set_state(worker, WORKER_LIVE);
 	worker->settled = true;
 	if (worker->was_live)
-		ublkd_note("%s: served again, by process %d", worker->name, (int)worker->pid);
+		ublkd_note("served again, by process %d, %.2f s after the last one's end",
+			   (int)worker_pid(worker),
+			   ev_now(worker->supervisor->loop) - worker->ended);
 	worker->supervisor->on_live(worker);
 	worker->was_live = true;
 	worker->asked = false;
-	if (worker->last)
-		kill(worker->pid, worker->supervisor->signal);
-	supervisor_go_on(worker->supervisor);
 }
 
-/* Passed on as it is: it says which device it is about. */
-static void on_err(struct worker_stream *stream, const char *line)
+/* Not by the driver, which has not let go of it; its process may have others. */
+static void is_not_served(struct worker *worker, int status)
 {
-	struct worker *worker = container_of(stream, struct worker, err);
-	size_t length = strlen(worker->name);
-
-	if (!strncmp(line, worker->name, length) && !strncmp(line + length, ": ", 2))
-		snprintf(worker->error, sizeof(worker->error), "%s", line + length + 2);
-	log_line(line);
+	worker->status = status;
+	worker->settled = true;
+	set_state(worker, WORKER_STUCK);
+	worker->supervisor->on_failed(worker);
 }
 
-static void read_stream(struct worker_stream *stream)
+static void is_given_back(struct worker *worker, int status)
 {
-	ssize_t got;
+	bool refused = status && worker->asked;
 
-	while ((got = read(stream->readable.fd, stream->text + stream->used,
-			   sizeof(stream->text) - 1 - stream->used)) > 0) {
-		char *line = stream->text, *end;
+	/* One that the user was not given cannot be deleted by the user's process. */
+	worker->group->remains |= worker->user && status == EXIT_KERNEL;
+	if (status && !refused)
+		ublkd_error("its process %d gave it up with status %d", (int)worker_pid(worker),
+			    status);
+	over(worker, status, refused);
+}
 
-		stream->used += (size_t)got;
-		stream->text[stream->used] = 0;
-		while ((end = strchr(line, '\n'))) {
-			*end = 0;
-			stream->on_line(stream, line);
-			line = end + 1;
-		}
-		stream->used = strlen(line);
-		/* A line that is too long is none of ours. */
-		if (stream->used == sizeof(stream->text) - 1)
-			stream->used = 0;
-		memmove(stream->text, line, stream->used);
+static void says_it_is_live(struct worker *worker, const char *path)
+{
+	if (believe_path(worker, path)) {
+		became_live(worker, path);
+		return;
 	}
-	/* It has closed its files, and its end will be known soon. */
-	if (!got)
-		ev_io_stop(stream->loop, &stream->readable);
+	ublkd_error("its process %d has a device that is not the user's: it is killed",
+		    (int)worker_pid(worker));
+	worker_group_end(worker->group, SIGKILL);
 }
 
-static void on_readable(struct ev_loop *loop, ev_io *watcher, int events)
+static void heard(struct worker *worker, const char *text)
 {
-	(void)loop;
-	(void)events;
-	read_stream(container_of(watcher, struct worker_stream, readable));
+	struct worker_group *group = worker->group;
+	const char *before = log_switch(worker->name);
+	int status;
+
+	if (sscanf(text, WORKER_SAYS_GONE " %d", &status) == 1)
+		is_given_back(worker, status);
+	else if (sscanf(text, WORKER_SAYS_HELD " %d", &status) == 1)
+		is_not_served(worker, status);
+	else if (worker->state == WORKER_STARTS)
+		says_it_is_live(worker, text);
+	log_switch(before);
+	stop_last(group);
+	worker_group_release(group);
+	worker_group_split(group, &callbacks);
+	supervisor_go_on(group->supervisor);
 }
 
-static void watch_stream(struct worker *worker, struct worker_stream *stream, int fd,
-			 void (*on_line)(struct worker_stream *stream, const char *line))
+/* Whose name a line begins with, and this behind it; *text is what follows. */
+static struct worker *find_member(const struct worker_group *group, const char *line,
+				  const char *behind, const char **text)
 {
-	stream->loop = worker->supervisor->loop;
-	stream->on_line = on_line;
-	stream->used = 0;
-	ev_io_init(&stream->readable, on_readable, fd, EV_READ);
-	ev_io_start(worker->supervisor->loop, &stream->readable);
+	for (struct worker *w = group->members; w; w = w->next_member) {
+		size_t length = strlen(w->name);
+
+		*text = line + length + strlen(behind);
+		if (!strncmp(line, w->name, length) && !strncmp(line + length, behind, strlen(behind)))
+			return w;
+	}
+	return NULL;
 }
+
+static void on_line(struct worker_process *process, const char *line)
+{
+	struct worker_group *group = container_of(process, struct worker_group, process);
+	struct worker *worker;
+	const char *text;
+
+	if (!strcmp(line, WORKER_SAYS_ENDING)) {
+		group->ends = true;
+		return;
+	}
+	if (note_stuck(group, line))
+		return;
+	worker = find_member(group, line, " ", &text);
+	if (worker && worker_has_process(worker))
+		heard(worker, text);
+}
+
+/* Passed on as it is: it says which device it is about, which for a user's is its own. */
+static void on_log(struct worker_process *process, const char *line)
+{
+	struct worker_group *group = container_of(process, struct worker_group, process);
+	const char *text, *whole = log_line_text(line), *before;
+	struct worker *worker = find_member(group, whole, ": ", &text);
+
+	if (worker && log_line_is_error(line))
+		snprintf(worker->error, sizeof(worker->error), "%s", text);
+	if (worker || !group->user) {
+		log_line(line);
+		return;
+	}
+	before = log_switch(group->name);
+	ublkd_note("%s", whole);
+	log_switch(before);
+}
+
+static const struct worker_process callbacks = {
+	.on_line = on_line, .on_log = on_log, .on_death = on_death,
+};
 
 /* ---- birth ------------------------------------------------------------------------------ */
 
-/* Ends of pipes and of the channel: ours and the worker's. */
-struct ends {
-	int out[2], err[2], channel[2];
-};
-
-static int open_ends(struct ends *ends)
+/* A worker reads its own entry only, and does not see that another says the same. */
+static int check_entry(const struct worker *worker)
 {
-	*ends = (struct ends){ { -1, -1 }, { -1, -1 }, { -1, -1 } };
-	if (pipe2(ends->out, O_CLOEXEC) || pipe2(ends->err, O_CLOEXEC) ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends->channel))
-		return -errno;
-	if (fcntl(ends->out[0], F_SETFL, O_NONBLOCK) || fcntl(ends->err[0], F_SETFL, O_NONBLOCK))
-		return -errno;
-	return 0;
+	const struct table *table = worker->supervisor->table;
+	const struct table_entry *entry = table_find(table, worker->name);
+
+	if (!entry || entry->state != TABLE_DAMAGED || !table_has(table, worker->name))
+		return EXIT_DONE;
+	ublkd_error("expected a device that waits for a server, or none, got one that cannot be known");
+	return EXIT_TAKEN;
 }
 
-static void close_ends(struct ends *ends, int side)
+/* As if a process for it had died at once. */
+static void cannot_start(struct worker *worker, int status)
 {
-	int *fds[] = { &ends->out[side], &ends->err[side], &ends->channel[!side] };
+	struct worker_group *group = worker->group;
+	bool runs = group->process.pid;
 
-	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
-		cleanup_fd(fds[i]);
-		*fds[i] = -1;
-	}
+	over(worker, status, false);
+	if (runs)
+		worker_group_release(group);
 }
 
-/* "--worker" CHANNEL OPTION… "--" NAME KIND BACKEND SETTINGS */
-static void list_arguments(const struct worker *worker, const char *settings,
-			   char *argv[MOST_ARGUMENTS])
-{
-	const char *const last[] = {
-		"--", worker->name, worker->added ? WORKER_ADDED : WORKER_DESCRIBED,
-		worker->backend, settings, NULL,
-	};
-	char *const *options = worker->supervisor->options;
-	size_t used = 0;
-
-	argv[used++] = (char *)(uintptr_t)"ublkd";
-	argv[used++] = (char *)(uintptr_t)"--worker";
-	argv[used++] = (char *)(uintptr_t)WORKER_CHANNEL;
-	for (size_t i = 0; options[i]; i++) {
-		assert(used < MOST_ARGUMENTS - ARRAY_SIZE(last));
-		argv[used++] = options[i];
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(last); i++)
-		argv[used++] = (char *)(uintptr_t)last[i];
-}
-
-static int spawn(struct worker *worker, const struct ends *ends)
-{
-	_cleanup_free_ char *settings = json_dumps(worker->settings, JSON_COMPACT);
-	posix_spawn_file_actions_t actions;
-	char *argv[MOST_ARGUMENTS];
-	int ret;
-
-	if (!settings)
-		return -ENOMEM;
-	list_arguments(worker, settings, argv);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addfchdir_np(&actions, worker->supervisor->folder);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, ends->out[1], STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, ends->err[1], STDERR_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, ends->channel[0], atoi(WORKER_CHANNEL));
-	ret = self_spawn(&worker->pid, argv, &actions);
-	posix_spawn_file_actions_destroy(&actions);
-	return ret;
-}
-
-static int try_to_start(struct worker *worker)
-{
-	struct ends ends;
-	int ret = open_ends(&ends);
-
-	if (!ret)
-		ret = spawn(worker, &ends);
-	close_ends(&ends, 1);
-	if (ret) {
-		close_ends(&ends, 0);
-		return ret;
-	}
-	worker->channel = ends.channel[1];
-	watch_stream(worker, &worker->out, ends.out[0], on_out);
-	watch_stream(worker, &worker->err, ends.err[0], on_err);
-	ev_child_init(&worker->child, on_death, worker->pid, 0);
-	ev_child_start(worker->supervisor->loop, &worker->child);
-	return 0;
-}
-
-/* Where no process can be made, it is as if it had died at once. */
 static void start(struct worker *worker)
 {
 	const char *before = log_switch(worker->name);
-	int ret;
+	struct worker_group *group = worker->group;
+	bool ran = group->process.pid;
+	int status = check_entry(worker), ret;
 
 	worker->error[0] = 0;
+	worker->killed = false;
 	worker->began = ev_now(worker->supervisor->loop);
 	set_state(worker, WORKER_STARTS);
-	ret = try_to_start(worker);
-	if (ret) {
-		ublkd_error("cannot start a process: %s", strerror(-ret));
-		worker->pid = 0;
-		worker->settled = true;
-		worker->status = EXIT_RUNTIME;
-		worker->deaths++;
-		if (table_has(worker->supervisor->table, worker->name))
-			rest(worker);
-		else
-			end(worker, EXIT_RUNTIME);
+	ret = status ? 0 : worker_group_give(group, worker);
+	if (ret == -EPIPE && ran) {
+		/* It has died, of which we are to hear. */
+		worker_process_shut(&group->process);
+		set_state(worker, WORKER_WAITS);
+	} else if (ret) {
+		ublkd_error("cannot be given to a process: %s", strerror(-ret));
+		status = EXIT_RUNTIME;
 	}
+	if (status)
+		cannot_start(worker, status);
 	log_switch(before);
 }
 
@@ -458,19 +624,49 @@ void supervisor_close(struct supervisor *supervisor)
 
 	for (struct worker *w = supervisor->workers; w; w = next) {
 		next = w->next;
-		if (w->pid) {
-			ev_child_stop(supervisor->loop, &w->child);
-			close_streams(w);
-		}
+		worker_process_close(&w->group->process);
 		ev_timer_stop(supervisor->loop, &w->timer);
 		free_worker(w);
 	}
 	supervisor->workers = NULL;
+	while (supervisor->groups) {
+		struct worker_group *group = supervisor->groups;
+
+		worker_process_close(&group->process);
+		group->ends = false;
+		worker_group_free_unused(group);
+	}
 	cleanup_fd(&supervisor->folder);
 }
 
+struct keeping {
+	struct worker *worker;
+	unsigned used;
+	bool failed;
+};
+
+static void keep_file(void *arg, const struct ublkd_passed *passed)
+{
+	struct keeping *keeping = arg;
+	int fd = keeping->used == WORKER_FILES ? -1 : fcntl(passed->fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		keeping->failed = true;
+	else
+		keeping->worker->passed[keeping->used++] = (struct ublkd_passed){ passed->option, fd };
+}
+
+static bool keep_files(struct worker *worker, const struct spec *passed)
+{
+	struct keeping keeping = { .worker = worker };
+
+	spec_visit_passed(passed, keep_file, &keeping);
+	return !keeping.failed;
+}
+
 struct worker *supervisor_add(struct supervisor *supervisor, const char *name, const char *backend,
-			      json_t *settings, bool added)
+			      json_t *settings, bool added, const struct spec *passed,
+			      const char *user)
 {
 	struct worker *worker = calloc(1, sizeof(*worker)), **link = &supervisor->workers;
 
@@ -481,10 +677,11 @@ struct worker *supervisor_add(struct supervisor *supervisor, const char *name, c
 		.backend = strdup(backend),
 		.settings = json_incref(settings),
 		.added = added,
+		.user = user ? strdup(user) : NULL,
 		.supervisor = supervisor,
-		.channel = -1,
 	};
-	if (!worker->name || !worker->backend) {
+	if (!worker->name || !worker->backend || (user && !worker->user) ||
+	    (passed && !keep_files(worker, passed)) || !worker_group_join(worker, &callbacks)) {
 		free_worker(worker);
 		return NULL;
 	}
@@ -519,21 +716,33 @@ void supervisor_start(struct supervisor *supervisor)
 	supervisor_go_on(supervisor);
 }
 
+size_t supervisor_failures(const struct supervisor *supervisor)
+{
+	size_t failures = 0;
+
+	for (const struct worker *w = supervisor->workers; w; w = w->next)
+		failures += w->state == WORKER_FAILED || w->state == WORKER_STUCK;
+	return failures;
+}
+
 void supervisor_signal(const struct supervisor *supervisor, int signal)
 {
-	for (const struct worker *w = supervisor->workers; w; w = w->next) {
-		if (w->pid)
-			kill(w->pid, signal);
+	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
+		if (g->process.pid)
+			kill(g->process.pid, signal);
 	}
 }
 
 /* Nobody is there to delete it. */
 static void leave_behind(struct worker *worker)
 {
+	const char *before;
+
 	if (!table_has(worker->supervisor->table, worker->name))
 		return;
-	ublkd_error("%s: its process has died, so it is left waiting for the next server",
-		    worker->name);
+	before = log_switch(worker->name);
+	ublkd_error("its process has died, so it is left waiting for the next server");
+	log_switch(before);
 	note_status(worker, worker->status ? worker->status : EXIT_RUNTIME);
 }
 
@@ -549,11 +758,106 @@ void supervisor_stop(struct supervisor *supervisor, int signal, bool leaves)
 		ev_timer_stop(supervisor->loop, &w->timer);
 		if (w->state == WORKER_QUIESCED)
 			stop_quiesced(w);
-		else if (again == (w->state == WORKER_ENDS) && !leaves && !w->pid)
+		else if (again == (w->state == WORKER_ENDS) && !leaves && !worker_has_process(w))
 			leave_behind(w);
 	}
-	supervisor_signal(supervisor, signal);
+	for (struct worker_group *g = supervisor->groups; g; g = g->next)
+		worker_group_end(g, signal);
 	supervisor->begun = true;
+	supervisor_go_on(supervisor);
+}
+
+/* Each of those that its process has, as they are left together. */
+static bool can_stay(const struct worker_group *group,
+		     bool (*is_asked)(const struct worker *worker))
+{
+	const struct worker *w = group->members;
+
+	while (w && (!worker_has_process(w) ||
+		     (w->state == WORKER_LIVE && !w->pauses && !is_asked(w) &&
+		      table_has(group->supervisor->table, w->name))))
+		w = w->next_member;
+	return !w;
+}
+
+void supervisor_hand_over(struct supervisor *supervisor, int signal,
+			  bool (*is_asked)(const struct worker *worker))
+{
+	supervisor->stopped = supervisor->leaves = supervisor->hands_over = true;
+	supervisor->signal = signal;
+	for (struct worker *w = supervisor->workers; w; w = w->next) {
+		ev_timer_stop(supervisor->loop, &w->timer);
+		if (!worker_has_process(w))
+			unlock_files(w);
+	}
+	for (struct worker_group *g = supervisor->groups; g; g = g->next) {
+		g->stays = can_stay(g, is_asked);
+		if (!g->stays)
+			worker_group_end(g, signal);
+	}
+	supervisor_go_on(supervisor);
+}
+
+void worker_refuse(struct worker *worker, int status)
+{
+	end(worker, status);
+}
+
+/* A client has opened what some of them name. */
+static bool names_other_files(const struct worker *worker, json_t *settings)
+{
+	for (const struct ublkd_passed *p = worker->passed; p->option; p++) {
+		if (!json_equal(json_object_get(worker->settings, p->option),
+				json_object_get(settings, p->option)))
+			return true;
+	}
+	return false;
+}
+
+void worker_renew(struct worker *worker, const char *backend, json_t *settings, bool added)
+{
+	char *copy;
+
+	if (worker_has_process(worker) ||
+	    (json_equal(worker->settings, settings) && !strcmp(worker->backend, backend)))
+		return;
+	copy = strdup(backend);
+	if (!copy)
+		return;
+	if (names_other_files(worker, settings))
+		close_files(worker);
+	free(worker->backend);
+	worker->backend = copy;
+	json_decref(worker->settings);
+	worker->settings = json_incref(settings);
+	worker->added = added;
+	worker_group_change(worker, &callbacks);
+}
+
+/* What did not outlive its process, and nothing describes, is gone. */
+static void serve_again(struct worker *worker)
+{
+	worker->group->stays = false;
+	if (worker_has_process(worker) || worker->state == WORKER_QUIESCED)
+		return;
+	if (worker->added && !table_has(worker->supervisor->table, worker->name)) {
+		end(worker, EXIT_DONE);
+		return;
+	}
+	worker->deaths = 0;
+	set_state(worker, WORKER_WAITS);
+}
+
+void supervisor_take_back(struct supervisor *supervisor)
+{
+	struct worker *next;
+
+	supervisor->stopped = supervisor->hurries = supervisor->leaves = false;
+	supervisor->hands_over = supervisor->handed = false;
+	for (struct worker *w = supervisor->workers; w; w = next) {
+		next = w->next;
+		serve_again(w);
+	}
 	supervisor_go_on(supervisor);
 }
 
@@ -576,8 +880,21 @@ void worker_again(struct worker *worker)
 		return;
 	ev_timer_stop(worker->supervisor->loop, &worker->timer);
 	worker->deaths = 0;
+	worker->given_up = false;
 	set_state(worker, WORKER_WAITS);
 	supervisor_go_on(worker->supervisor);
+}
+
+int worker_kill(struct worker *worker)
+{
+	struct worker_group *group = worker->group;
+	int ret = worker_has_process(worker) ? worker_process_kill(&group->process) : -ESRCH;
+
+	for (struct worker *w = group->members; !ret && w; w = w->next_member) {
+		w->killed = worker_has_process(w);
+		w->pauses &= !w->killed;
+	}
+	return ret;
 }
 
 bool worker_hold(struct worker *worker)
@@ -594,8 +911,9 @@ void worker_let_go(struct worker *worker, bool gone)
 {
 	struct supervisor *supervisor = worker->supervisor;
 
+	worker->given_up &= gone;
 	if (gone) {
-		end(worker, EXIT_DONE);
+		end(worker, worker->given_up ? EXIT_RUNTIME : EXIT_DONE);
 	} else if (worker->held == WORKER_QUIESCED) {
 		quiesced(worker);
 	} else if (worker->held == WORKER_RESTS && !supervisor->stopped) {
@@ -610,26 +928,7 @@ void worker_let_go(struct worker *worker, bool gone)
 	supervisor_go_on(supervisor);
 }
 
-int worker_connect(struct worker *worker)
+int worker_connect(const struct worker *worker)
 {
-	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
-	struct iovec data = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
-				  .msg_controllen = sizeof(control) };
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-	int pair[2], ret;
-
-	if (worker->state != WORKER_LIVE)
-		return -ENOTCONN;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
-		return -errno;
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &pair[1], sizeof(int));
-	ret = sendmsg(worker->channel, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 ? pair[0] : -errno;
-	close(pair[1]);
-	if (ret < 0)
-		close(pair[0]);
-	return ret;
+	return worker_has_process(worker) ? worker_process_connect(&worker->group->process) : -ENOTCONN;
 }

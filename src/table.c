@@ -21,6 +21,7 @@
 #define SUFFIX ".json"
 #define TEMPORARY ".new"
 #define LOCK_FILE ".lock"
+#define CLAIM_FILE ".next"
 #define LARGEST_FILE 65536
 /* A server that was killed a moment ago may still be on its way out. */
 #define LOCK_TRIES 100
@@ -38,11 +39,12 @@ static const struct field {
 	enum kind kind;
 	size_t offset, size;
 	const char *about; /* what to look at when it differs; NULL: the key */
-	bool optional;     /* entries of version 0.1.0 lack it: 0 */
+	bool optional;     /* entries of version 0.1.0 lack it: 0 or "" */
+	bool free;         /* no difference of the device */
 } fields[] = {
 #define FIELD(key, kind, member, about) \
 	{ key, kind, offsetof(struct table_entry, member), \
-	  sizeof(((struct table_entry *)0)->member), about, false }
+	  sizeof(((struct table_entry *)0)->member), about, false, false }
 	FIELD("name", TEXT, name, NULL),
 	FIELD("id", NUMBER, id, NULL),
 	FIELD("cookie", BITS, cookie, NULL),
@@ -57,7 +59,11 @@ static const struct field {
 	FIELD("max-io", NUMBER, max_io, NULL),
 	FIELD("features", BITS, features, "features (on-crash, data, memory, batch, reactors)"),
 #undef FIELD
-	{ "resized", NUMBER, offsetof(struct table_entry, resized), sizeof(uint64_t), NULL, true },
+	{ "resized", NUMBER, offsetof(struct table_entry, resized), sizeof(uint64_t), NULL, true,
+	  false },
+	{ "passed", NUMBER, offsetof(struct table_entry, passed), sizeof(uint64_t), NULL, true,
+	  false },
+	{ "uuid", TEXT, offsetof(struct table_entry, uuid), UUID_SIZE, NULL, true, true },
 };
 
 static const char *text_of(const struct table_entry *entry, const struct field *field)
@@ -75,6 +81,15 @@ static uint64_t number_of(const struct table_entry *entry, const struct field *f
 
 /* ---- an entry and its file -------------------------------------------------------- */
 
+/* The entry has the UUID. An older server that has to go on with the device would refuse it here. */
+static json_t *options_json(const struct table_entry *entry)
+{
+	json_t *options = json_copy(entry->options);
+
+	json_object_del(options, "uuid");
+	return options;
+}
+
 static json_t *to_json(const struct table_entry *entry)
 {
 	json_t *object = json_object();
@@ -89,7 +104,7 @@ static json_t *to_json(const struct table_entry *entry)
 						      json_integer((json_int_t)number_of(entry, f)));
 	}
 	if (entry->options)
-		json_object_set(object, OPTIONS, entry->options);
+		json_object_set_new(object, OPTIONS, options_json(entry));
 	return object;
 }
 
@@ -132,6 +147,8 @@ static bool set_options(struct table_entry *entry, json_t *options)
 		if (!json_is_string(value))
 			return false;
 	}
+	if (options && *entry->uuid)
+		json_object_set_new(options, "uuid", json_string(entry->uuid));
 	entry->options = json_incref(options);
 	return true;
 }
@@ -155,6 +172,8 @@ static const char *from_json(struct table_entry *entry, const char *name, const 
 		return "a number of a device as \"id\"";
 	if (!orphan_cookie_lasting(entry->cookie))
 		return "the number of a device that outlives its server as \"cookie\"";
+	if (*entry->uuid && uuid_read(entry->uuid, entry->uuid))
+		return "a UUID as \"uuid\"";
 	return set_options(entry, json_object_get(object, OPTIONS)) ? NULL : "texts as \"options\"";
 }
 
@@ -208,6 +227,29 @@ static int is_entry(const struct dirent *entry)
 	return length > strlen(SUFFIX) && !strcmp(entry->d_name + length - strlen(SUFFIX), SUFFIX);
 }
 
+/*
+ * Of two that say the same of the driver's device nobody knows which is right, and one has
+ * data that is not the other's.
+ */
+static void refuse_twins(struct table *table)
+{
+	for (unsigned i = 0; i < table->count; i++) {
+		struct table_entry *a = &table->entries[i];
+
+		for (unsigned k = i + 1; k < table->count; k++) {
+			struct table_entry *b = &table->entries[k];
+
+			if (a->id != b->id || a->cookie != b->cookie || !a->cookie)
+				continue;
+			ublkd_error("'%s': expected devices of their own, got '%s' and '%s', which both "
+				    "say that they are device %u: neither is taken over, until the "
+				    "file of the wrong one is removed and the server started again",
+				    table->path, a->name, b->name, (unsigned)a->id);
+			a->state = b->state = TABLE_DAMAGED;
+		}
+	}
+}
+
 static int read_folder(struct table *table)
 {
 	struct dirent **files;
@@ -224,10 +266,12 @@ static int read_folder(struct table *table)
 		free(files[i]);
 	}
 	free(files);
-	if (table->entries)
-		return 0;
-	ublkd_error("no memory for the table of devices");
-	return -ENOMEM;
+	if (!table->entries) {
+		ublkd_error("no memory for the table of devices");
+		return -ENOMEM;
+	}
+	refuse_twins(table);
+	return 0;
 }
 
 /*
@@ -249,7 +293,7 @@ static int holder_of(int fd)
 	return lock.l_type == F_UNLCK ? 0 : lock.l_pid > 0 ? lock.l_pid : -ESRCH;
 }
 
-static int lock_folder(struct table *table)
+static int lock_folder(struct table *table, int tries)
 {
 	struct flock lock = whole_file();
 
@@ -262,7 +306,7 @@ static int lock_folder(struct table *table)
 				    strerror(-ret));
 			return ret;
 		}
-		if (i == LOCK_TRIES) {
+		if (i == tries) {
 			ublkd_error("state: expected a folder that no other server has, got '%s', "
 				    "which process %d has", table->path, holder_of(table->lock));
 			return -EBUSY;
@@ -272,17 +316,12 @@ static int lock_folder(struct table *table)
 	return 0;
 }
 
-int table_holder(const char *path)
+/* path: of the folder, for the message, too. */
+static int find_holder(int folder, const char *file, const char *path)
 {
-	_cleanup_free_ char *file = NULL;
-	_cleanup_fd_ int fd = -1;
+	_cleanup_fd_ int fd = openat(folder, file, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	int ret;
 
-	if (asprintf(&file, "%s/" LOCK_FILE, path) < 0) {
-		file = NULL;
-		return -ENOMEM;
-	}
-	fd = open(file, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
 	ret = fd < 0 ? -errno : holder_of(fd);
@@ -292,7 +331,73 @@ int table_holder(const char *path)
 	return ret;
 }
 
-static int open_folder(struct table *table, const char *path)
+int table_holder(const char *path)
+{
+	_cleanup_free_ char *file = NULL;
+
+	if (asprintf(&file, "%s/" LOCK_FILE, path) < 0) {
+		file = NULL;
+		return -ENOMEM;
+	}
+	return find_holder(AT_FDCWD, file, path);
+}
+
+int table_claimant(const struct table *table)
+{
+	return find_holder(table->folder, CLAIM_FILE, table->path);
+}
+
+int table_claim(const char *path)
+{
+	struct flock lock = whole_file();
+	_cleanup_free_ char *file = NULL;
+	_cleanup_fd_ int fd = -1;
+	int ret;
+
+	if (asprintf(&file, "%s/" CLAIM_FILE, path) < 0) {
+		file = NULL;
+		return -ENOMEM;
+	}
+	fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd >= 0 && !fcntl(fd, F_SETLK, &lock))
+		return steal_fd(&fd);
+	ret = -errno;
+	if (fd >= 0 && (ret == -EAGAIN || ret == -EACCES)) {
+		ublkd_error("takeover: expected to be the only one that takes the devices over, got "
+			    "process %d, which does so already", holder_of(fd));
+		return -EBUSY;
+	}
+	ublkd_error("takeover: cannot lock '%s': %s", file, strerror(-ret));
+	return ret;
+}
+
+void table_release(struct table *table)
+{
+	cleanup_fd(&table->lock);
+	table->lock = -1;
+}
+
+void table_leave_watchdog(const struct table *table, uint64_t microseconds)
+{
+	char text[32];
+	int length = snprintf(text, sizeof(text), "%" PRIu64 "\n", microseconds);
+
+	if (ftruncate(table->lock, 0) || pwrite(table->lock, text, (size_t)length, 0) != length)
+		log_debug("state: the next server is not told of the watchdog: %s", strerror(errno));
+}
+
+/* Not while we have the folder: closing the file would give up its lock. */
+uint64_t table_watchdog(const char *path)
+{
+	_cleanup_free_ char *file = NULL;
+	uint64_t microseconds = 0;
+
+	if (asprintf(&file, "%s/" LOCK_FILE, path) < 0)
+		file = NULL;
+	return file && !read_uint_file(file, &microseconds) ? microseconds : 0;
+}
+
+int table_open_folder(struct table *table, const char *path)
 {
 	*table = (struct table){ .path = strdup(path), .folder = -1, .lock = -1 };
 	if (table->path && (!mkdir(path, 0700) || errno == EEXIST))
@@ -306,14 +411,35 @@ static int open_folder(struct table *table, const char *path)
 
 int table_open(struct table *table, const char *path)
 {
-	int ret = open_folder(table, path);
+	int ret = table_open_folder(table, path);
 
 	if (!ret)
-		ret = lock_folder(table);
+		ret = lock_folder(table, LOCK_TRIES);
 	if (!ret)
 		ret = read_folder(table);
 	if (ret)
 		table_close(table);
+	return ret;
+}
+
+/* By now we may be in another folder than the path is from. */
+static void open_again(struct table *table, const struct table *folder)
+{
+	*table = (struct table){ .path = strdup(folder->path), .lock = -1 };
+	table->folder = openat(folder->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int table_reclaim(struct table *table, struct table *now)
+{
+	int ret = table->lock < 0 ? lock_folder(table, 0) : 0;
+
+	open_again(now, table);
+	if (!ret)
+		ret = read_folder(now);
+	if (ret) {
+		table_release(table);
+		table_close(now);
+	}
 	return ret;
 }
 
@@ -326,19 +452,18 @@ void table_read(const struct table *table, const char *name, struct table_entry 
 	read_entry(table, entry, file);
 }
 
-int table_open_entry(struct table *table, const char *path, const char *name)
+int table_open_entry(struct table *table, const struct table *folder, const char *name)
 {
-	int ret = open_folder(table, path);
-
-	if (!ret && !(table->entries = calloc(1, sizeof(*table->entries)))) {
-		ublkd_error("no memory for the table of devices");
-		ret = -ENOMEM;
-	}
-	if (!ret && table_has(table, name))
-		table_read(table, name, &table->entries[table->count++]);
-	if (ret)
+	open_again(table, folder);
+	table->entries = calloc(1, sizeof(*table->entries));
+	if (table->folder < 0 || !table->path || !table->entries) {
+		ublkd_error("no memory, or no file descriptor, for the table of devices");
 		table_close(table);
-	return ret;
+		return -ENOMEM;
+	}
+	if (table_has(table, name))
+		table_read(table, name, &table->entries[table->count++]);
+	return 0;
 }
 
 int table_look(struct table *table, const char *path)
@@ -388,6 +513,26 @@ struct table_entry *table_find(const struct table *table, const char *name)
 	return NULL;
 }
 
+/* By its name, which is what users know of it, and may follow from it with uuidgen(1), too. */
+static bool derive_uuid(const char *name, char uuid[UUID_SIZE])
+{
+	char whole[128];
+
+	snprintf(whole, sizeof(whole), "ublkd/%s", name);
+	return !uuid_of_name("/etc/machine-id", whole, uuid);
+}
+
+void table_choose_uuid(const struct table *table, const char *name, bool described,
+		       char uuid[UUID_SIZE])
+{
+	const struct table_entry *former = table ? table_find(table, name) : NULL;
+
+	if (former && former->state != TABLE_GONE && *former->uuid)
+		memcpy(uuid, former->uuid, UUID_SIZE);
+	else if (!described || !derive_uuid(name, uuid))
+		uuid_make(uuid);
+}
+
 /* ---- changes ----------------------------------------------------------------------------- */
 
 static int write_file(const struct table *table, const struct table_entry *entry, const char *file)
@@ -434,6 +579,22 @@ int table_remove(const struct table *table, const char *name)
 	return -errno;
 }
 
+int table_enter(const struct table *table, const struct table_entry *entry)
+{
+	for (unsigned i = 0; i < table->count; i++) {
+		struct table_entry *other = &table->entries[i];
+
+		if (other->state != TABLE_WAITS || other->id != entry->id ||
+		    !strcmp(other->name, entry->name))
+			continue;
+		ublkd_note("'%s' had the number %u before: its device is not there any more",
+			   other->name, (unsigned)entry->id);
+		if (!table_remove(table, other->name))
+			other->state = TABLE_GONE;
+	}
+	return table_write(table, entry);
+}
+
 bool table_differs(const struct table_entry *was, const struct table_entry *is,
 		   char text[TABLE_DIFFERENCE_SIZE])
 {
@@ -442,8 +603,8 @@ bool table_differs(const struct table_entry *was, const struct table_entry *is,
 		const char *about = f->about ? f->about : f->key;
 		size_t size = TABLE_DIFFERENCE_SIZE;
 
-		if (f->kind == TEXT ? !strcmp(text_of(was, f), text_of(is, f)) :
-				      number_of(was, f) == number_of(is, f))
+		if (f->free || (f->kind == TEXT ? !strcmp(text_of(was, f), text_of(is, f)) :
+						  number_of(was, f) == number_of(is, f)))
 			continue;
 		if (f->kind == TEXT)
 			snprintf(text, size, "%s: expected '%s', got '%s'", about, text_of(was, f),

@@ -5,13 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "become.h"
 #include "build.h"
 #include "command.h"
 #include "exit.h"
 #include "guard.h"
 #include "helper.h"
 #include "log.h"
+#include "owner.h"
 #include "serve.h"
+#include "util/self.h"
 
 const struct command *const commands[] = {
 	&run_command, &serve_command, &features_command, &doctor_command, &help_command, NULL,
@@ -30,6 +33,7 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	self_set_name("ublkd", NULL);
 	if (argc < 2) {
 		ublkd_error("expected a command, got none; 'ublkd help' lists them");
 		return EXIT_USAGE;
@@ -38,8 +42,12 @@ int main(int argc, char **argv)
 		return helper_main(argc, argv);
 	if (!strcmp(argv[1], "--worker"))
 		return worker_main(argc, argv);
+	if (!strcmp(argv[1], "--as"))
+		return become_main(argc, argv);
 	if (!strcmp(argv[1], "--command"))
 		return guard_command_main(argc, argv);
+	if (!strcmp(argv[1], "--owner-of"))
+		return owner_main(argc, argv);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
 		program_print_help();
 		return EXIT_DONE;

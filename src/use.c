@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/macros.h"
 
@@ -17,15 +18,14 @@ static bool is_of(const char *candidate, const char *name)
 	       (!candidate[length] || candidate[length] == 'p');
 }
 
-/* Blanks and the like are \040 in the kernel's tables. */
+/* Blanks and the like are \040 in the kernel's tables; a text that was cut off may end within. */
 static void unescape(char *text)
 {
 	char *to = text;
-	unsigned code;
 
 	for (const char *from = text; *from;) {
-		if (*from == '\\' && sscanf(from + 1, "%3o", &code) == 1) {
-			*to++ = (char)code;
+		if (*from == '\\' && strspn(from + 1, "01234567") >= 3) {
+			*to++ = (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
 			from += 4;
 		} else {
 			*to++ = *from++;
@@ -34,9 +34,8 @@ static void unescape(char *text)
 	*to = 0;
 }
 
-static bool is_path_of(char *path, const char *name)
+static bool is_path_of(const char *path, const char *name)
 {
-	unescape(path);
 	return !strncmp(path, "/dev/", 5) && is_of(path + 5, name);
 }
 
@@ -74,6 +73,7 @@ static bool is_mounted_for(const char *process, const char *root, const char *na
 		sscanf(line, "%*s %*s %31s %*s %1023s", number, place);
 		if (dash)
 			sscanf(dash, " - %*s %255s", device);
+		unescape(device);
 		if (is_path_of(device, name) || is_number_of(root, number, name)) {
 			unescape(place);
 			return true;
@@ -103,7 +103,10 @@ static bool is_swap(const char *root, const char *name)
 	snprintf(path, sizeof(path), "%s/proc/swaps", root);
 	file = fopen(path, "re");
 	while (file && getline(&line, &size, file) > 0) {
-		if (sscanf(line, "%255s", device) == 1 && is_path_of(device, name))
+		if (sscanf(line, "%255s", device) != 1)
+			continue;
+		unescape(device);
+		if (is_path_of(device, name))
 			return true;
 	}
 	return false;
@@ -180,16 +183,31 @@ static bool has_loop(const char *root, const char *name, char loop[256])
 	return found;
 }
 
+/* " (NAME)" of one of device mapper, whose own name is a number; else "". */
+static const char *mapping_of(const char *root, const char *holder, char text[160])
+{
+	_cleanup_file_ FILE *file = NULL;
+	char path[1024], name[150] = "";
+
+	snprintf(path, sizeof(path), "%s/sys/block/%.255s/dm/name", root, holder);
+	file = fopen(path, "re");
+	if (!file || !fgets(name, sizeof(name), file))
+		return "";
+	name[strcspn(name, "\n")] = 0;
+	snprintf(text, 160, " (%s)", name);
+	return text;
+}
+
 bool use_find(const char *root, const char *name, char *text, size_t size)
 {
-	char what[1024];
+	char what[1024], mapping[160];
 
 	if (is_mounted(root, name, what))
 		snprintf(text, size, "mounted at %s", what);
 	else if (is_swap(root, name))
 		snprintf(text, size, "used for swap");
 	else if (has_holder(root, name, what) || has_loop(root, name, what))
-		snprintf(text, size, "held by %s", what);
+		snprintf(text, size, "held by %s%s", what, mapping_of(root, what, mapping));
 	else
 		return false;
 	return true;
@@ -198,4 +216,95 @@ bool use_find(const char *root, const char *name, char *text, size_t size)
 bool use_find_node(const char *node, char text[USE_TEXT_SIZE])
 {
 	return use_find("", node + strlen("/dev/"), text, USE_TEXT_SIZE);
+}
+
+/* ---- programs that have it open ------------------------------------------------------ */
+
+/* path NULL: any path. */
+static bool is_looked_for(const char *path, const struct use_open *devices)
+{
+	while (devices && (devices->found || (path && !is_path_of(path, devices->name))))
+		devices = devices->next;
+	return devices;
+}
+
+static void read_name(const char *root, const char *process, char name[32])
+{
+	_cleanup_file_ FILE *file = NULL;
+	char path[1024];
+
+	snprintf(path, sizeof(path), "%s/proc/%s/comm", root, process);
+	file = fopen(path, "re");
+	if (!file || !fgets(name, 32, file))
+		*name = 0;
+	name[strcspn(name, "\n")] = 0;
+}
+
+static bool is_udev(const char *name)
+{
+	return !strncmp(name, "(udev-worker", strlen("(udev-worker")) ||
+	       !strncmp(name, "systemd-udevd", strlen("systemd-udevd"));
+}
+
+static void note_open(const char *path, const char *process, const char *program,
+		      struct use_open *devices)
+{
+	for (struct use_open *device = devices; device; device = device->next) {
+		if (device->found || !is_path_of(path, device->name))
+			continue;
+		device->found = true;
+		snprintf(device->text, sizeof(device->text), "open by process %.20s (%s)", process, program);
+	}
+}
+
+static void look_at(const char *root, const char *process, struct use_open *devices)
+{
+	char path[1024], target[256], program[32] = "";
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/proc/%s/fd", root, process);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		/* Nobody is asked who serves the file, as stat() would. */
+		ssize_t length = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		target[MAX(length, 0)] = 0;
+		if (!is_looked_for(target, devices))
+			continue;
+		if (!*program)
+			read_name(root, process, program);
+		if (is_udev(program))
+			break;
+		note_open(target, process, program, devices);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+void use_find_open(const char *root, struct use_open *devices)
+{
+	char path[1024];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/proc", root);
+	dir = opendir(path);
+	while (dir && is_looked_for(NULL, devices) && (entry = readdir(dir))) {
+		if (strspn(entry->d_name, "0123456789") == strlen(entry->d_name))
+			look_at(root, entry->d_name, devices);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+bool use_find_open_node(const char *node, char text[USE_TEXT_SIZE])
+{
+	struct use_open device = { 0 };
+
+	snprintf(device.name, sizeof(device.name), "%s", node + strlen("/dev/"));
+	use_find_open("", &device);
+	if (device.found)
+		snprintf(text, USE_TEXT_SIZE, "%s", device.text);
+	return device.found;
 }

@@ -10,13 +10,24 @@
 #include "util/loop.h"
 #include "util/macros.h"
 
-/* Rounds of submitting and reaping before libev's watchers get a turn unasked. */
-#define ROUNDS_PER_PASS 64
 /*
- * The same in time. The reactor rests after a tick in which nothing completed.
- * Short enough for ev_timer, long enough to cost next to nothing.
+ * Rounds of submitting and reaping before the thread looks how its requests come.
+ * libev's watchers get a turn unasked then, where the ring does not poll libev's
+ * descriptor. Where it does, what shows there completes in the ring like any I/O,
+ * in the order in which it came: each round enters the kernel, which runs what has
+ * completed, and dispatches all that it found. So a full load keeps no watcher
+ * from its turn.
  */
-static const struct __kernel_timespec tick = { .tv_nsec = 4000000 };
+#define ROUNDS_PER_LOOK 64
+/*
+ * The same in time, whatever is polled. The reactor rests after a tick in which
+ * nothing completed. Short enough for ev_timer, long enough to cost next to
+ * nothing. A test that is to rest often has it shorter.
+ */
+#ifndef TICK_NS
+#define TICK_NS 4000000
+#endif
+static const struct __kernel_timespec tick = { .tv_nsec = TICK_NS };
 
 /* ---- a turn: submit, perhaps wait, dispatch what has completed --------------- */
 
@@ -72,20 +83,19 @@ static void dispatch(struct reactor *reactor, const struct io_uring_cqe *cqe)
 	}
 }
 
-/* What comes while these are dispatched is the next turn's, which will not wait. */
+/*
+ * What comes while these are dispatched is the next turn's, which will not wait.
+ * io_uring_for_each_cqe() looks for the end again with each.
+ */
 static void reap(struct reactor *reactor)
 {
-	struct io_uring *uring = &reactor->ring.uring;
-	unsigned head, n = io_uring_cq_ready(uring), left = n;
-	struct io_uring_cqe *cqe;
+	const struct io_uring_cq *cq = &reactor->ring.uring.cq;
+	unsigned head = *cq->khead, n = io_uring_cq_ready(&reactor->ring.uring);
 
 	reactor->burst = n;
-	io_uring_for_each_cqe(uring, head, cqe) {
-		if (!left--)
-			break;
-		dispatch(reactor, cqe);
-	}
-	io_uring_cq_advance(uring, n);
+	for (unsigned i = 0; i < n; i++)
+		dispatch(reactor, &cq->cqes[(head + i) & cq->ring_mask]);
+	io_uring_cq_advance(&reactor->ring.uring, n);
 	reactor->ring.cqes += n;
 }
 
@@ -274,6 +284,14 @@ static void take_poll_back(struct reactor *reactor)
 		turn(reactor, true);
 }
 
+static void look(struct reactor *reactor)
+{
+	if (reactor->loop_fd < 0)
+		reactor->loop_due = true;
+	else
+		schedule_adapt(&reactor->schedule, reactor->arrived, reactor->arrivals);
+}
+
 static void wait_in_ring(struct reactor *reactor)
 {
 	unsigned rounds = 0;
@@ -281,12 +299,16 @@ static void wait_in_ring(struct reactor *reactor)
 	reactor->quiet = false;
 	reactor->loop_due = true;
 	while (!(reactor->quiet && reactor->spin.over) && !has_ended(reactor)) {
-		if (reactor->loop_due || ++rounds == ROUNDS_PER_PASS) {
+		if (++rounds == ROUNDS_PER_LOOK) {
+			look(reactor);
+			rounds = 0;
+		}
+		if (reactor->loop_due) {
 			pass(reactor);
 			arm(reactor);
 			rounds = 0;
 		}
-		if (reactor->spin.limit)
+		if (spin_limit(&reactor->spin))
 			spin_again(&reactor->spin, reactor->ring.cqes - reactor->own_cqes);
 		/* Not where arm() found the ring broken: nothing would end the wait. */
 		turn(reactor, !has_ended(reactor));
@@ -328,15 +350,32 @@ static bool has_work(struct reactor *reactor)
  *
  *  - the SQ is empty: what completions queued was submitted while busy, and
  *    what a watcher of this pass queued is seen here;
- *  - with TASKRUN_FLAG the kernel shows completion work that only our enter
- *    can run (without these ring modes it runs by itself), so has_work() sees
- *    it although no CQE exists yet;
- *  - be_busy() registers the eventfd first, and then enters the ring once
- *    more behind a full fence. The kernel adds work to its list by an atomic
- *    exchange before it looks for an eventfd. So either it sees the eventfd
- *    and signals it, or the enter sees the work. It signals only when it
- *    adds to an empty list, which is why there must be nothing at all, not
- *    just no CQE: what the enter left or ran into is seen here.
+ *  - be_busy() registers the eventfd first, then enters the ring once more
+ *    behind a full fence, and what that left or ran into is seen here. What
+ *    comes so late that neither found it signals the eventfd, or ends the poll;
+ *    why, depends on how it comes:
+ *
+ *    Work for our enter alone (DEFER_TASKRUN): all that completes. The kernel
+ *    adds it to its list by an atomic exchange before it looks for an eventfd.
+ *    So either it sees the eventfd and signals it, or the enter sees the work.
+ *    It signals only when it adds to an empty list, which is why there must be
+ *    nothing at all, not just no CQE; with TASKRUN_FLAG it shows in the SQ
+ *    ring's flags that there is work, so has_work() sees it.
+ *
+ *    Work for the thread in whatever it does in the kernel next (the other
+ *    modes: polls, timers, commands to the driver). The kernel looks for no
+ *    eventfd when it adds this; it marks the thread as one with a signal. With
+ *    COOP_TASKRUN either the flag of TASKRUN_FLAG is seen here, or the mark
+ *    comes later; without it the thread is interrupted wherever it is. In the
+ *    poll a mark lets nobody sleep: the work runs on the way out, which has the
+ *    CQE posted and the eventfd signalled by ourselves, and rest() looks again.
+ *
+ *    A CQE that another thread posts (the other modes: a worker of io-wq, who
+ *    sends from another ring). The kernel stores the CQ's tail, has a full
+ *    barrier behind that, which it needs itself to look for who waits
+ *    (wq_has_sleeper() in io_cqring_wake()), and then looks for an eventfd. We
+ *    register, have the fence, and then look at the tail. So one of the two
+ *    sees what the other did.
  *
  * The eventfd counter is level-triggered for the poll, so a signal that came
  * while the watchers ran is not lost either. If there is work, be_busy() does

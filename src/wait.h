@@ -5,7 +5,7 @@
  * one system call for submitting, waiting and fetching completions, while the
  * ring polls libev's own descriptor; after some milliseconds without a
  * completion it goes back to rest. Neither can starve the other: the watchers
- * get a turn when one of them has something, and every so many rounds. With
+ * get a turn when one of them has something, and every few milliseconds. With
  * poll= it looks for a completion for some time before it sleeps in the ring
  * (spin.h).
  *

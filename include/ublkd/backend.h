@@ -18,6 +18,8 @@
  *             submit() of one target at once.
  *   Blocking  allowed in open(), close(), measure(), resize(); never in submit()
  *             and complete().
+ *   Files     what an option names by its path may have been opened by a client
+ *             already: ublkd_passed_open() before open(2).
  */
 #ifndef UBLKD_BACKEND_H
 #define UBLKD_BACKEND_H
@@ -35,10 +37,11 @@ enum ublkd_option_type {
 	UBLKD_OPT_INT,    /* int64_t, within min…max, which are signed too */
 	UBLKD_OPT_SIZE,   /* uint64_t, bytes with a suffix, within min…max, multiple of step */
 	UBLKD_OPT_STRING, /* char *, owned by the configuration */
-	UBLKD_OPT_PATH,   /* the same, of a file: clients make it absolute */
+	UBLKD_OPT_PATH,   /* the same, of a file: clients make it absolute, and open it */
 	UBLKD_OPT_ENUM,   /* int, index into values */
 	UBLKD_OPT_MODE,   /* uint32_t, octal file mode, 0…0777 */
 	UBLKD_OPT_CPUS,   /* char *, a CPU list such as 0-3,8 (checked) */
+	UBLKD_OPT_UUID,   /* char *, a UUID, in lower case */
 };
 
 /*
@@ -54,7 +57,10 @@ struct ublkd_option {
 	const char *preset;        /* value when not given; NULL: zero */
 	bool required;
 	bool flag;                 /* may be given without a value, meaning yes */
-	bool once;                 /* makes what stays: not for who opens it again later */
+	bool once;                 /* makes what stays: not for who opens it again, see ublkd_wish */
+	bool makes;                /* the file that is named: a PATH if there is none; others must not
+				      find one */
+	bool live;                 /* of a device: may change while it is served */
 	const char *arg;           /* what the value is called in help */
 	const char *help;
 };
@@ -121,8 +127,13 @@ struct ublkd_target {
 	bool volatile_cache;          /* a completed write may be lost until FLUSH */
 	bool fua;                     /* UBLKD_IO_FUA is honoured; else the kernel sends a FLUSH */
 	uint32_t discard_granularity; /* 0: no DISCARD */
-	uint32_t max_discard;         /* bytes per request, 0: as much as the driver can say */
 	bool write_zeroes;            /* WRITE_ZEROES is served; else the kernel writes zeros */
+	/*
+	 * Bytes per request, 0: as much as the driver can say, 1 GiB. What submit() does itself
+	 * keeps all other requests of the reactor waiting, so it sets what takes some milliseconds.
+	 */
+	uint32_t max_discard;
+	uint32_t max_write_zeroes;
 	/*
 	 * Files for the ring helpers below, owned by the backend and open from
 	 * open() to close(). Each reactor registers them with its ring.
@@ -138,12 +149,19 @@ struct ublkd_target {
 	char identity[UBLKD_IDENTITY_SIZE];
 	bool volatile_data;           /* the data ends with this process */
 	unsigned sqes_per_io;         /* most that submit() queues; 0: UBLKD_SQES_PER_IO */
+	bool no_effort;               /* a request takes next to nothing; unasked, no batch mode */
 	bool unused;                  /* core, before close(): nobody could use the device */
 };
 
 /* What submit() returns besides -errno and the number of queued SQEs. */
 #define UBLKD_DONE 0             /* the whole request is done */
 #define UBLKD_KEPT 0x7fffffff    /* ublkd_complete() will be called */
+
+/* A file that a client has opened, for the option of this name, which is a path. */
+struct ublkd_passed {
+	const char *option;
+	int fd;
+};
 
 /* What the user asked of the device, as far as it matters to open(). */
 struct ublkd_wish {
@@ -154,8 +172,14 @@ struct ublkd_wish {
 	 * as large, whatever its options say, or cannot be used. 0: as they say.
 	 */
 	uint64_t size;
-	/* Another server has the target now, and this one will not serve it: nothing is locked. */
+	/*
+	 * The device is there, as another process has made it, and has its data: nothing is
+	 * made, whatever the options say, and what they name must be there.
+	 */
+	bool again;
+	/* Also, another server has the target now, and this one will not serve it: nothing is locked. */
 	bool look;
+	const struct ublkd_passed *passed; /* for ublkd_passed_open() */
 };
 
 struct ublkd_backend {
@@ -249,6 +273,16 @@ int ublkd_ring_fallocate(struct ublkd_io *io, unsigned file, int mode, uint64_t 
 int ublkd_ring_discard(struct ublkd_io *io, unsigned file, uint64_t file_offset);
 /* Writes zeros over the request's range. */
 int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t file_offset);
+
+/*
+ * main, for open(). What a client has opened for this option, which is a path: a
+ * regular file or a block device, open to be read, or to be read and written. The
+ * descriptor is the backend's own; what it refers to may be open elsewhere too, so a lock is
+ * given back by close(). The path is for messages then: here it may name nothing, or another
+ * file. -ENOENT: nothing, and the path is to be opened; another -errno after
+ * ublkd_error().
+ */
+int ublkd_passed_open(const struct ublkd_wish *wish, const char *option);
 
 /* For a filter's open(): takes over all that the lower target declares. */
 void ublkd_target_like_lower(struct ublkd_target *target);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -41,6 +42,17 @@ static inline unsigned log2_of(uint64_t n)
 static inline size_t page_size(void)
 {
 	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Bytes, of nearly all machines. */
+#define CACHE_LINE 64
+
+/* As calloc(), for structures that begin with a cache line. */
+static inline void *alloc_lines(size_t count, size_t size)
+{
+	void *memory = aligned_alloc(CACHE_LINE, count * size);
+
+	return memory ? memset(memory, 0, count * size) : NULL;
 }
 
 /* Clean-up at the end of a scope: _cleanup_fd_ int fd = -1; */

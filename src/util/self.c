@@ -6,10 +6,21 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 
 #include "util/macros.h"
 
+#define SELF_NAME_SIZE 16 /* TASK_COMM_LEN */
+
 extern char **environ;
+
+void self_set_name(const char *name, const char *of)
+{
+	char text[SELF_NAME_SIZE];
+
+	snprintf(text, sizeof(text), "%s%s%s", name, of ? ":" : "", of ? of : "");
+	prctl(PR_SET_NAME, text);
+}
 
 int self_spawn_as(pid_t *pid, char *const *argv, const posix_spawn_file_actions_t *actions,
 		  const posix_spawnattr_t *attr)

@@ -13,6 +13,10 @@
 set -eEuo pipefail
 export LC_ALL=C DM_DISABLE_UDEV=1
 
+# Its fio starts much faster, see tests/vm/light-fio.
+TOOLS=${abs_top_builddir:-none}/tests/tools
+[ ! -x "$TOOLS/fio" ] || PATH=$TOOLS:$PATH
+
 TEST=${0##*/}
 UBLKD=${UBLKD:?"the path of the ublkd to test"}
 UBLKCTL=${UBLKD%/*}/ublkctl
@@ -175,6 +179,23 @@ mapper_device() {
 	[ -b "$BACKING" ]
 }
 
+# raid_device NAME DEVICE: a RAID 1 that has lost all but this device; sets BACKING
+raid_device() {
+	local md=/sys/block/md_$1/md disk=${2#/dev/}
+	load_module raid1
+	# By the kernel's files, as mdadm does it for a metadata format that it keeps itself.
+	echo "md_$1" >/sys/module/md_mod/parameters/new_array
+	defer sh -c "echo clear >$md/array_state"
+	echo raid1 >"$md/level"
+	echo 2 >"$md/raid_disks"
+	echo $(($(<"/sys/block/$disk/size") / 2)) >"$md/component_size"
+	cat "/sys/block/$disk/dev" >"$md/new_dev"
+	echo 0 >"$md/dev-$disk/slot"
+	echo active >"$md/array_state"
+	BACKING=/dev/md_$1
+	[ -b "$BACKING" ]
+}
+
 # small_tmpfs DIR SIZE
 small_tmpfs() {
 	mkdir -p "$1"
@@ -196,17 +217,23 @@ mount_at() {
 # A pipe nobody writes to, for waiting without a process: starting one takes long in an emulated guest.
 mkfifo never && exec {NEVER}<>never && rm never
 
+# doze [MILLISECONDS]
 doze() {
-	read -r -t 0.1 -u "$NEVER" || true
+	local ms=${1:-100}
+	# printf -v, as a process more would be started for $(printf).
+	printf -v ms '%d.%03d' $((ms / 1000)) $((ms % 1000))
+	read -r -t "$ms" -u "$NEVER" || true
 }
 
-# wait_until SECONDS COMMAND ARG…: status 1 when it did not come true
+# wait_until SECONDS COMMAND ARG…: status 1 when it did not come true. It looks ever more seldom, up to once a second:
+# looking, too, takes time from what it waits for.
 wait_until() {
-	local deadline=$((SECONDS + $1 + 1))
+	local deadline=$((SECONDS + $1 + 1)) ms=100
 	shift
 	until "$@"; do
 		((SECONDS < deadline)) || return 1
-		doze
+		doze "$ms"
+		((ms = ms < 800 ? ms * 5 / 4 : 1000))
 	done
 }
 
@@ -260,11 +287,13 @@ start_serve() {
 	STARTED=$((STARTED + 1))
 	OUT=$PWD/ublkd.$STARTED.out LOG=$PWD/ublkd.$STARTED.log
 	LOGS+=("$LOG")
+	: >"$OUT"
 	"$UBLKD" serve "$@" >"$OUT" 2>"$LOG" </dev/null &
 	PID=$!
 	defer kill_ublkd "$PID"
 	wait_until $((START_SECONDS + count * 2)) lines_are_printed "$count" || fail "not $count lines: $(<"$OUT")"
-	[ "$(wc -l <"$OUT")" = "$count" ] || fail "ended without $count lines: ublkd serve $*: $(<"$OUT")"
+	# Whoever waits for none may be later than the first.
+	[ "$count" = 0 ] || [ "$(wc -l <"$OUT")" = "$count" ] || fail "ended without $count lines: ublkd serve $*: $(<"$OUT")"
 }
 
 # use_device NAME: sets DEV, ID and QUEUE to those of a device that is served
@@ -378,6 +407,49 @@ expect_error() {
 	shift
 	if "$@" >expect.out 2>&1; then fail "should have failed: $*"; fi
 	grep -qE -- "$regex" expect.out || fail "$* says '$(<expect.out)' and not '$regex'"
+}
+
+# Ordinary users -----------------------------------------------------------------------------------------------------
+
+# as UID COMMAND ARG…: as a user without any privilege
+as() {
+	setpriv --reuid="$1" --regid="$1" --clear-groups "${@:2}"
+}
+
+# ordinary_users: they may open the control node, a udev with our rules runs, and $UBLKD is one of user 1000 from now on,
+# whose folder is $USERS; $ROOTS is root's.
+ordinary_users() {
+	local udevd=/usr/lib/systemd/systemd-udevd rules=${abs_top_builddir:?}/contrib/udev/59-ublkd-owner.rules
+	require setpriv udevadm
+	has_feature unprivileged || skip "no devices of ordinary users"
+	[ -x "$udevd" ] || skip "no $udevd"
+	[ -e "$rules" ] || skip "no $rules"
+	[ ! -e /run/udev/control ] || skip "a udev runs already"
+	ROOTS=$UBLKD
+	USERS=$(mktemp -d /run/ublkd-users-XXXXXX)
+	defer no_ordinary_users
+	chown 1000:1000 "$USERS"
+	mkdir -p /run/udev/rules.d
+	# The program that is tested, instead of the one that will be installed.
+	sed "s,\"[^ ]*/ublkd ,\"$UBLKD ," "$rules" >/run/udev/rules.d/59-ublkd-owner.rules
+	cp "${abs_top_srcdir:?}/contrib/udev/60-ublkd.rules" /run/udev/rules.d
+	"$udevd" --daemon 2>udevd.err || fail "no udev: $(<udevd.err)"
+	chmod 666 /dev/ublk-control
+	UBLKD=$(of_user 1000 "$ROOTS")
+}
+
+# of_user UID PROGRAM: prints the path of a program that is that one, run by the user
+of_user() {
+	local path=$PWD/${2##*/}-of-$1
+	printf '#!/bin/sh\nexec setpriv --reuid=%s --regid=%s --clear-groups %q "$@"\n' "$1" "$1" "$2" >"$path"
+	chmod +x "$path"
+	echo "$path"
+}
+
+no_ordinary_users() {
+	udevadm control --exit
+	rm -rf /run/udev "$USERS"
+	chmod 600 /dev/ublk-control
 }
 
 # Statistics ---------------------------------------------------------------------------------------------------------

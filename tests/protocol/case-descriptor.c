@@ -231,20 +231,35 @@ static void descriptor_of_64_bytes(void)
 	device_delete(&d);
 }
 
+static unsigned in_flight(const struct device *d)
+{
+	char path[64];
+	unsigned reads = 0, writes = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", d->info.dev_id);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%u %u", &reads, &writes) != 2)
+		give_up("%s: %s", path, strerror(errno));
+	fclose(file);
+	return reads + writes;
+}
+
 static void all_tags(void)
 {
-	unsigned i;
+	unsigned i, looks;
 	struct device d;
 	int jobs[256];
 
 	client_new();
 	device_live(&d, 0, 2, 32);
-	/* In order to use all of them at once, the first ones wait until the last are there. */
+	/* In order to use all of them at once, the first ones wait until as many are there. */
 	for (i = 0; i < 64; i++)
 		jobs[i] = client_begin(&d, JOB_READ, i * 4096, 4096, 0);
 	for (; i < 128; i++)
 		jobs[i] = client_begin(&d, JOB_READ, i * 4096, 4096, 1);
-	doze(1500);
+	for (looks = 0; in_flight(&d) < 64 && looks < 200; looks++)
+		doze(100);
 	for (i = 0; i < 128; i++)
 		if (client_end(&d, jobs[i], 8000) != 4096)
 			give_up("read %u", i);

@@ -2,9 +2,9 @@
 /*
  * Clients of the control socket that mean no good, for a guest test: idle
  * ones, and others that send chance, half messages, endless ones and deep
- * ones, do not read what they asked for, or leave while a device is added for
- * them. usage: hostile SOCKET IDLE ROUNDS. Status 0: a decent client was
- * answered in the end.
+ * ones, files that nobody asked for, of the wrong kind or too many, do not read
+ * what they asked for, or leave while a device is added for them. usage: hostile
+ * SOCKET IDLE ROUNDS. Status 0: a decent client was answered in the end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -24,7 +25,11 @@
 #define SHOW "{\"method\":\"io.ublkd.Show\",\"parameters\":{\"device\":\"0\"}}"
 #define ADD "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"null\",\"options\":" \
 	    "{\"size\":\"1M\",\"depth\":\"4\",\"max-io\":\"4K\"}}}"
+#define WAIT "{\"method\":\"io.ublkd.Wait\",\"parameters\":{\"device\":\"web\"}}"
+#define ADD_FILE "{\"method\":\"io.ublkd.Add\",\"parameters\":{\"backend\":\"file\",\"options\":" \
+		 "{\"path\":\"/no/such/file\"},\"files\":{\"path\":0}}}"
 #define ANSWER_MS 15000
+#define MOST_FILES 64
 #define TRIES 20
 
 static uint32_t seed = 1;
@@ -105,6 +110,27 @@ static void ask_much(int fd)
 		;
 }
 
+/* As they are, or a part of one; the kernel may refuse it where too many are on their way. */
+static void send_files(int fd, const char *text, size_t length)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(MOST_FILES * sizeof(int))] = { 0 };
+	struct iovec data = { .iov_base = (char *)text, .iov_len = length };
+	uint32_t count = 1 + chance(MOST_FILES);
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+				  .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	int file = chance(2) ? open("/dev/null", O_RDWR | O_CLOEXEC) : memfd_create("hostile", MFD_CLOEXEC);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(count * sizeof(int));
+	for (uint32_t i = 0; i < count; i++)
+		memcpy(CMSG_DATA(header) + i * sizeof(int), &file, sizeof(int));
+	for (int i = 0; i < 4 && sendmsg(fd, &message, MSG_NOSIGNAL) > 0; i++)
+		;
+	close(file);
+}
+
 static void be_bad(const char *path, unsigned way)
 {
 	int fd = reach(path);
@@ -127,6 +153,12 @@ static void be_bad(const char *path, unsigned way)
 		break;
 	case 5:
 		ask_much(fd);
+		break;
+	case 6:
+		send_files(fd, ADD_FILE, sizeof(ADD_FILE));
+		break;
+	case 7:
+		send_files(fd, WAIT, 1 + chance(sizeof(WAIT)));
 		break;
 	}
 	close(fd);
@@ -166,12 +198,13 @@ int main(int argc, char **argv)
 	for (int i = 0; i < idle; i++)
 		reach(argv[1]);
 	for (int i = 0; i < rounds; i++) {
-		be_bad(argv[1], (unsigned)i % 6);
+		be_bad(argv[1], (unsigned)i % 8);
 		if (i % 20 == 19 && be_good(argv[1]))
 			return 1;
 	}
-	/* Both stay as they are until the end: half a message, and answers that nobody takes. */
+	/* They stay as they are until the end: half messages, one with files, and answers that nobody takes. */
 	send_half(reach(argv[1]));
+	send_files(reach(argv[1]), WAIT, 4);
 	ask_much(reach(argv[1]));
 	fd = reach(argv[1]);
 	put(fd, ADD, sizeof(ADD));

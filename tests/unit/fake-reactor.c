@@ -143,13 +143,11 @@ static void open_buffers(enum data_mode mode)
 /* One that nobody takes anything from. */
 static void open_ring(struct ring *ring)
 {
-	static unsigned mask = BENCH_SQES - 1;
-
 	ring->sqes = BENCH_SQES;
 	ring->own = BENCH_SLOTS;
 	ring->uring.sq.sqes = bench.sqes;
 	ring->uring.sq.array = bench.order;
-	ring->uring.sq.kring_mask = &mask;
+	ring->uring.sq.ring_mask = BENCH_SQES - 1;
 	ring->room = bench.room_by_submit = 64;
 }
 

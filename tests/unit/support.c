@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "support.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -131,6 +133,36 @@ int scratch_file(const char *name, uint64_t size)
 	assert_int_equal(write(fd, bytes, size), size);
 	free(bytes);
 	return fd;
+}
+
+unsigned files_open(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	assert_non_null(folder);
+	while (readdir(folder))
+		count++;
+	closedir(folder);
+	return count;
+}
+
+#define MOST_SENT 64
+
+void send_with_files(int fd, const char *bytes, size_t length, const int *files, unsigned count)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(MOST_SENT * sizeof(int))] = { 0 };
+	struct iovec data = { .iov_base = (char *)(uintptr_t)bytes, .iov_len = length };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+				  .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	assert_in_range(count, 1, MOST_SENT);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(header), files, count * sizeof(int));
+	assert_int_equal(sendmsg(fd, &message, MSG_NOSIGNAL), length);
 }
 
 /* ---- chance -------------------------------------------------------------- */

@@ -35,6 +35,10 @@ int scratch_remove(void **state);
 const char *scratch_path(const char *name);
 /* An open file of this size below the folder, whose bytes are 0, 1, 2 … 250, 0, 1 … */
 int scratch_file(const char *name, uint64_t size);
+/* How many this process has open. */
+unsigned files_open(void);
+/* Bytes and descriptors to a socket, all at once. */
+void send_with_files(int fd, const char *bytes, size_t length, const int *files, unsigned count);
 
 /* A repeatable random number below n; any seed will do. */
 uint32_t random_below(uint64_t *seed, uint32_t n);

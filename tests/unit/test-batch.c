@@ -670,6 +670,18 @@ static void a_single_request_is_linked(void **state)
 	assert_int_equal(bench.queue.stats.batches, 1);
 }
 
+static void a_request_beside_another_is_not_linked(void **state)
+{
+	(void)state;
+	ARRIVE(1, 3);
+	bench.reactor.burst = 1;
+	ARRIVE(2);
+	complete_reads(3);
+	assert_int_equal(bench.queue.stats.linked, 0);
+	batches_give(&bench.reactor.batches);
+	next_batch(UBLK_IO_COMMIT_IO_CMDS, 3);
+}
+
 static void a_broken_link_goes_with_the_next_batch(void **state)
 {
 	const struct io_uring_sqe *read;
@@ -833,6 +845,7 @@ int main(void)
 		TEST(the_last_results_are_taken_before_the_tags_end, copy),
 		LINKING(a_single_request_is_linked, copy),
 		LINKING(a_single_request_is_linked, zero_copy),
+		LINKING(a_request_beside_another_is_not_linked, copy),
 		LINKING(a_broken_link_goes_with_the_next_batch, copy),
 		LINKING(a_linked_commit_that_is_refused_fails_the_queue, copy),
 		LINKING(a_refused_fetch_ends_no_linked_tag, copy),

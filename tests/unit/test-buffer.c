@@ -191,7 +191,7 @@ static void many_pages_are_taken_piece_by_piece(void **state)
 	/* An early request's, which stays as it is. */
 	memset(buffers_of_tag(&buffers, 4), 'a', megabyte);
 	while (!buffers_are_taken(&buffers)) {
-		buffers_take_more(&buffers);
+		assert_int_equal(buffers_take_more(&buffers), 0);
 		assert_in_range(buffers.taken, last + 1, last + 2 * megabyte);
 		last = buffers.taken;
 		assert_true(resident(&buffers) >= last);
@@ -199,6 +199,20 @@ static void many_pages_are_taken_piece_by_piece(void **state)
 	}
 	assert_int_equal(pieces, 3);
 	assert_int_equal(buffers.memory[5 * megabyte - 1], 'a');
+	buffers_close(&buffers);
+}
+
+static void pages_that_cannot_be_had_are_said(void **state)
+{
+	size_t megabyte = 1 << 20;
+	struct buffers buffers;
+
+	(void)state;
+	assert_int_equal(open_small(&buffers, 4, megabyte, false), 0);
+	munmap(buffers.memory + 3 * megabyte, page_size());
+	assert_int_equal(buffers_take_more(&buffers), 0);
+	assert_int_equal(buffers_take_more(&buffers), -ENOMEM);
+	assert_int_equal(buffers.taken, 2 * megabyte);
 	buffers_close(&buffers);
 }
 
@@ -344,6 +358,7 @@ int main(void)
 		cmocka_unit_test(buffers_are_locked_while_they_are_open),
 		cmocka_unit_test(few_pages_are_taken_at_once),
 		cmocka_unit_test(many_pages_are_taken_piece_by_piece),
+		cmocka_unit_test(pages_that_cannot_be_had_are_said),
 		cmocka_unit_test(large_buffers_begin_where_a_huge_page_can),
 		cmocka_unit_test(no_huge_page_where_they_are_not_wanted),
 		cmocka_unit_test(nothing_but_huge_pages_on_demand),

@@ -148,6 +148,26 @@ static void reactors_that_are_shared_are_not_the_devices(void **state)
 				  "are not the device's own, got '0'\n");
 }
 
+static void without_workers_none_can_be_named(void **state)
+{
+	static const char text[] = "[device]\nbackend=null\nsize=1M\nworker=x\n";
+
+	(void)state;
+	assert_int_equal(read_text(text, false), EXIT_USAGE);
+	assert_string_equal(said, "a.conf:4: worker: expected none without --workers, got 'x'\n");
+	assert_int_equal(read_text("[device]\nbackend=null\nsize=1M\ngive-up=fail\nmax-deaths=2\n", false),
+			 EXIT_USAGE);
+	assert_string_equal(said, "a.conf:4: give-up: expected none without --workers, got 'fail'\n"
+				  "a.conf:5: max-deaths: expected none without --workers, got '2'\n");
+	conf.workers = true;
+	assert_int_equal(read_text(text, false), EXIT_DONE);
+	assert_string_equal(conf.devices[0]->spec.device.worker, "x");
+	assert_int_equal(read_text("[device]\nbackend=null\nsize=1M\nworker=a b\n", false), EXIT_USAGE);
+	assert_string_equal(said, "a.conf: worker: expected 1…64 letters, digits, '.', '_' or '-', got "
+				  "'a b'\n");
+	conf.workers = false;
+}
+
 static void a_folder_is_its_files(void **state)
 {
 	(void)state;
@@ -170,12 +190,78 @@ static void what_must_differ_differs(void **state)
 {
 	(void)state;
 	assert_int_equal(mkdir(scratch_path("same"), 0700), 0);
-	put("same/a.conf", "[device]\nbackend=null\nsize=1M\nid=3\n");
-	put("same/b.conf", "[device]\nname=a\nbackend=null\nsize=1M\nid=3\n");
+	put("same/a.conf", "[device]\nbackend=null\nsize=1M\nid=3\n"
+	    "uuid=1b4e28ba-2fa1-4ed2-883f-0016d3cca427\n");
+	put("same/b.conf", "[device]\nname=a\nbackend=null\nsize=1M\nid=3\n"
+	    "uuid=1B4E28BA-2FA1-4ED2-883F-0016D3CCA427\n");
 	assert_int_equal(read_path(scratch_path("same"), false), EXIT_USAGE);
 	assert_string_equal(said,
 			    "same/b.conf: name: expected another than that of 'same/a.conf', got 'a'\n"
-			    "same/b.conf: id: expected another than that of 'same/a.conf', got '3'\n");
+			    "same/b.conf: id: expected another than that of 'same/a.conf', got '3'\n"
+			    "same/b.conf: uuid: expected another than that of 'same/a.conf', got "
+			    "'1b4e28ba-2fa1-4ed2-883f-0016d3cca427'\n");
+}
+
+/* For a server that goes on without what is wrong. */
+static void what_is_wrong_is_counted_and_left_out(void **state)
+{
+	(void)state;
+	assert_int_equal(mkdir(scratch_path("some"), 0700), 0);
+	put("some/a.conf", "[device]\nbackend=null\nsize=1M\nid=3\n");
+	put("some/b.conf", "[device]\nname=a\nbackend=null\nsize=1M\n");
+	put("some/c.conf", "[device]\nbackend=null\nsize=1M\nid=3\n");
+	put("some/d.conf", "[device]\nbackend=null\nsize=1M\nid=4\n");
+	put("some/e.conf", "[device]\nbackend=null\nsize=none\n");
+	put("some/f.conf", "[device\n");
+	assert_int_equal(read_path(scratch_path("some"), false), EXIT_USAGE);
+	assert_int_equal(conf.wrong, 2);
+	assert_int_equal(conf.count, 4);
+	conf_drop_same(&conf);
+	assert_int_equal(conf.wrong, 4);
+	assert_int_equal(conf.count, 2);
+	assert_string_equal(conf.devices[0]->file, scratch_path("some/a.conf"));
+	assert_string_equal(conf.devices[1]->file, scratch_path("some/d.conf"));
+	assert_int_equal(conf_check(&conf), EXIT_DONE);
+	assert_int_equal(read_path(scratch_path("none"), false), EXIT_USAGE);
+	assert_int_equal(conf.wrong, 1);
+	assert_int_equal(conf.count, 0);
+}
+
+static int renew(const char *name)
+{
+	int status;
+
+	capture_begin();
+	status = conf_renew(&conf, conf_find(&conf, name));
+	said = capture_end();
+	return status;
+}
+
+static void a_file_is_read_again(void **state)
+{
+	(void)state;
+	assert_int_equal(mkdir(scratch_path("again"), 0700), 0);
+	put("again/a.conf", "[device]\nbackend=null\nsize=1M\nid=3\n");
+	put("again/b.conf", "[device]\nbackend=null\nsize=1M\n");
+	assert_int_equal(read_path(scratch_path("again"), false), EXIT_DONE);
+	assert_null(conf_find(&conf, "c"));
+	put("again/b.conf", "[device]\nbackend=null\nsize=2M\nid=4\n");
+	assert_int_equal(renew("b"), EXIT_DONE);
+	assert_string_equal(json_string_value(json_object_get(conf.devices[1]->spec.given, "size")), "2M");
+	/* What is wrong changes nothing. */
+	put("again/b.conf", "[device]\nbackend=null\nsize=3M\nid=3\n");
+	assert_int_equal(renew("b"), EXIT_USAGE);
+	assert_contains(said, "b.conf: id: expected another than that of");
+	put("again/b.conf", "[device]\nbackend=null\nname=c\nsize=3M\n");
+	assert_int_equal(renew("b"), EXIT_USAGE);
+	assert_contains(said, "name: expected 'b', got 'c'");
+	put("again/b.conf", "[device]\nbackend=null\nsize=none\n");
+	assert_int_equal(renew("b"), EXIT_USAGE);
+	assert_int_equal(unlink(scratch_path("again/b.conf")), 0);
+	assert_int_equal(renew("b"), EXIT_USAGE);
+	assert_int_equal(conf.count, 2);
+	assert_string_equal(json_string_value(json_object_get(conf.devices[1]->spec.given, "size")), "2M");
+	assert_int_equal(conf.devices[0]->spec.device.id, 3);
 }
 
 static int remove_all(void **state)
@@ -193,8 +279,11 @@ int main(void)
 		cmocka_unit_test(what_is_no_setting_is_refused),
 		cmocka_unit_test(all_errors_are_said_at_once),
 		cmocka_unit_test(reactors_that_are_shared_are_not_the_devices),
+		cmocka_unit_test(without_workers_none_can_be_named),
 		cmocka_unit_test(a_folder_is_its_files),
 		cmocka_unit_test(what_must_differ_differs),
+		cmocka_unit_test(what_is_wrong_is_counted_and_left_out),
+		cmocka_unit_test(a_file_is_read_again),
 	};
 
 	return cmocka_run_group_tests(tests, scratch_make, remove_all);

@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <string.h>
+#include <sys/resource.h>
 
 #include "config.h"
 #include "exit.h"
@@ -155,7 +156,8 @@ static void what_fits_the_budget_is_copied(void **state)
 	assert_int_equal(make_plan(GET_DATA, 2), EXIT_DONE);
 	assert_int_equal(plan.data, DATA_COPY);
 	assert_int_equal(plan.buffer_bytes, 128 * MIB);
-	assert_contains(said, "128M of locked I/O buffers: 2 queue(s) × depth 64 × 1M (copy)");
+	assert_contains(said, "128M of locked I/O buffers: 2 queue(s) × depth 64 × 1M "
+			      "(copy: the backend must see the data)");
 }
 
 static void what_exceeds_the_budget_shares_a_pool(void **state)
@@ -169,7 +171,8 @@ static void what_exceeds_the_budget_shares_a_pool(void **state)
 	assert_int_equal(plan.pool, 63);
 	assert_int_equal(plan.buffer_bytes, 126 * MIB);
 	assert_contains(said, "126M of locked I/O buffers: 2 queue(s) × a pool of 63 × 1M "
-			      "(get-data)");
+			      "(get-data: the backend must see the data, and a buffer for each tag "
+			      "would take 128M, more than memory=131068K)");
 }
 
 static void without_get_data_the_budget_is_a_limit(void **state)
@@ -282,6 +285,7 @@ static void data_stays_in_the_kernel_where_driver_and_backend_can(void **state)
 	};
 
 	(void)state;
+	config.batch = TRI_NO;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		target.ring_only = cases[i].ring_only;
 		assert_int_equal(make_plan(cases[i].features, 1), EXIT_DONE);
@@ -306,10 +310,11 @@ static void data_that_stays_in_the_kernel_needs_no_memory(void **state)
 	assert_int_equal(make_plan(REGISTER | AUTO_REGISTER, 128), EXIT_DONE);
 	assert_int_equal(plan.buffer_bytes, 0);
 	assert_int_equal(plan.pool, 0);
-	assert_contains(said, "no I/O buffers (zero-copy)");
+	assert_contains(said, "no I/O buffers (zero-copy: the driver registers the buffers)");
 	assert_int_equal(make_plan(REGISTER, 128), EXIT_DONE);
 	assert_int_equal(plan.buffer_bytes, 0);
-	assert_contains(said, "no I/O buffers (register)");
+	assert_contains(said, "no I/O buffers (register: the driver does not register buffers by "
+			      "itself for the device)");
 }
 
 static void a_mode_that_is_asked_for_needs_its_features(void **state)
@@ -375,7 +380,7 @@ static void user_copy_shares_a_pool(void **state)
 	assert_int_equal(make_plan(UBLK_F_USER_COPY, 2), EXIT_DONE);
 	assert_int_equal(plan.pool, 16);
 	assert_int_equal(plan.buffer_bytes, 32 * MIB);
-	assert_contains(said, "2 queue(s) × a pool of 16 × 1M (user-copy)");
+	assert_contains(said, "2 queue(s) × a pool of 16 × 1M (user-copy: as asked for)");
 }
 
 static void batch_mode_is_the_drivers(void **state)
@@ -383,9 +388,10 @@ static void batch_mode_is_the_drivers(void **state)
 	const uint64_t all = ~UINT64_C(0), batch = UBLK_F_BATCH_IO;
 
 	(void)state;
+	config.batch = TRI_NO;
 	assert_int_equal(make_plan(all, 1), EXIT_DONE);
 	assert_int_equal(plan.features, 0);
-	config.batch = true;
+	config.batch = TRI_YES;
 	assert_int_equal(make_plan(all, 1), EXIT_DONE);
 	assert_int_equal(plan.data, DATA_COPY);
 	assert_int_equal(plan.features, batch);
@@ -396,6 +402,94 @@ static void batch_mode_is_the_drivers(void **state)
 	assert_int_equal(make_plan(all, 1), EXIT_DONE);
 	assert_int_equal(plan.data, DATA_ZERO_COPY);
 	assert_int_equal(plan.features, REGISTER | AUTO_REGISTER | batch);
+}
+
+static void the_data_mode_has_a_reason(void **state)
+{
+	(void)state;
+	config.memory = 128 * MIB;
+	target.ring_only = true;
+	assert_int_equal(make_plan(GET_DATA, 1), EXIT_DONE);
+	assert_string_equal(plan.data_why, "the driver has no zero copy for the device");
+	config.of_user = true;
+	assert_int_equal(make_plan(GET_DATA | UBLK_F_UNPRIVILEGED_DEV, 1), EXIT_DONE);
+	assert_string_equal(plan.data_why,
+			    "the driver has nothing else for an ordinary user's device");
+	config.of_user = false;
+	for (config.data = DATA_ZERO_COPY; config.data <= DATA_USER_COPY; config.data++) {
+		assert_int_equal(make_plan(~UINT64_C(0), 1), EXIT_DONE);
+		assert_string_equal(plan.data_why, "as asked for");
+		assert_contains(said, ": as asked for)");
+	}
+}
+
+static void batch_mode_has_a_reason(void **state)
+{
+	const uint64_t all = ~UINT64_C(0);
+
+	(void)state;
+	assert_int_equal(make_plan(all & ~UBLK_F_BATCH_IO, 1), EXIT_DONE);
+	assert_string_equal(plan.batch_why, "the driver has no batch mode for the device");
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_contains(plan.batch_why, "before 7.3.4");
+	config.batch_is_trusted = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_contains(plan.batch_why, "saves CPU");
+	target.no_effort = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_contains(plan.batch_why, "one by one");
+	target.no_effort = false;
+	config.reactors = 2;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_string_equal(plan.batch_why, "several reactors share a queue");
+	config.depth = 7;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_contains(plan.batch_why, "depth is less than 8");
+	config.reactors = 0;
+	config.depth = 8;
+	config.data = DATA_GET_DATA;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_string_equal(plan.batch_why, "the driver has no get-data in batch mode");
+	config.batch = TRI_NO;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_string_equal(plan.batch_why, "as asked for");
+}
+
+/* What nothing was said of: it goes without a word where it cannot be. */
+static void batch_mode_is_for_queues_that_can_be_deep(void **state)
+{
+	const uint64_t all = ~UINT64_C(0);
+
+	(void)state;
+	assert_int_equal(config.batch, TRI_AUTO);
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, 0);
+	config.batch_is_trusted = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, UBLK_F_BATCH_IO);
+	assert_int_equal(make_plan(all & ~UBLK_F_BATCH_IO, 1), EXIT_DONE);
+	assert_int_equal(plan.features, 0);
+	config.depth = 8;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, UBLK_F_BATCH_IO);
+	target.no_effort = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, 0);
+	target.no_effort = false;
+	config.reactors = 2;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, UBLK_F_PER_IO_DAEMON);
+	config.reactors = 0;
+	config.depth = 7;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.features, 0);
+	/* The mode of a pool stays the better one. */
+	config.depth = 64;
+	config.max_io = MIB;
+	config.memory = 32 * MIB;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_GET_DATA);
+	assert_int_equal(plan.features, GET_DATA);
 }
 
 /* By what was asked, also where the kernel gives fewer queues. */
@@ -430,7 +524,7 @@ static void more_reactors_than_queues_share_each(void **state)
 static void in_batch_mode_a_pool_is_shared_by_user_copy(void **state)
 {
 	(void)state;
-	config.batch = true;
+	config.batch = TRI_YES;
 	config.depth = 64;
 	config.max_io = MIB;
 	config.memory = 32 * MIB;
@@ -564,6 +658,10 @@ static void zeroing_goes_without_discard(void **state)
 	p = make_params();
 	assert_int_equal(p.types, UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_DISCARD);
 	assert_int_equal(p.discard.max_write_zeroes_sectors, (1u << 30) / 512);
+	target.max_write_zeroes = (1u << 20) + 512;
+	assert_int_equal(make_params().discard.max_write_zeroes_sectors, (1u << 20) / 512 + 1);
+	target.max_write_zeroes = UINT32_MAX;
+	assert_int_equal(make_params().discard.max_write_zeroes_sectors, (1u << 30) / 512);
 	assert_int_equal(p.discard.max_discard_sectors, 0);
 	assert_int_equal(p.discard.max_discard_segments, 0);
 	assert_int_equal(p.discard.discard_granularity, 512);
@@ -652,6 +750,81 @@ static void what_is_asked_on_crash_is_asked_of_the_driver(void **state)
 	assert_false(features_keep_io(0));
 }
 
+/* It has what can be made quiescent, unless batch mode was asked for. */
+static void a_device_that_waits_has_no_batches_unasked(void **state)
+{
+	const uint64_t all = ~UINT64_C(0), quiesce = REISSUE | UBLK_F_QUIESCE;
+
+	(void)state;
+	config.batch_is_trusted = true;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan_crash(&plan, &config, &target, all, false), EXIT_DONE);
+	assert_int_equal(plan.features, UBLK_F_BATCH_IO);
+	assert_int_equal(plan_crash(&plan, &config, &target, all, true), EXIT_DONE);
+	assert_int_equal(plan.features, quiesce);
+	assert_contains(plan.batch_why, "waits for another server");
+	config.batch = TRI_YES;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan_crash(&plan, &config, &target, all, true), EXIT_DONE);
+	assert_int_equal(plan.features, REISSUE | UBLK_F_BATCH_IO);
+	assert_string_equal(plan.batch_why, "as asked for");
+	config.batch = TRI_NO;
+	assert_int_equal(make_plan(all, 1), EXIT_DONE);
+	assert_int_equal(plan_crash(&plan, &config, &target, all, true), EXIT_DONE);
+	assert_int_equal(plan.features, quiesce);
+}
+
+/* ---- ordinary users ------------------------------------------------------ */
+
+#define ALL_FEATURES UINT64_MAX
+
+static void an_ordinary_users_device_is_one_for_the_driver(void **state)
+{
+	(void)state;
+	config.of_user = true;
+	config.memory = 128 * MIB;
+	assert_int_equal(make_plan(UBLK_F_UNPRIVILEGED_DEV, 1), EXIT_DONE);
+	assert_int_equal(plan.features, UBLK_F_UNPRIVILEGED_DEV);
+	assert_int_equal(make_plan(0, 1), EXIT_KERNEL);
+	assert_contains(said, "expected CAP_SYS_ADMIN");
+}
+
+static void an_ordinary_users_data_is_copied(void **state)
+{
+	uint64_t features = features_of_users(ALL_FEATURES);
+
+	(void)state;
+	target.ring_only = true;
+	config.of_user = true;
+	config.memory = 128 * MIB;
+	assert_int_equal(make_plan(features, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_COPY);
+	config.memory = 16 * MIB;
+	assert_int_equal(make_plan(features, 1), EXIT_DONE);
+	assert_int_equal(plan.data, DATA_GET_DATA);
+	config.batch = TRI_YES;
+	assert_int_equal(make_plan(features, 1), EXIT_USAGE);
+	assert_contains(said, "or use batch=no");
+	assert_int_equal(crash_features(ON_CRASH_AUTO, features, true), 0);
+}
+
+static void an_ordinary_users_buffers_are_what_may_be_locked(void **state)
+{
+	struct rlimit limit = { .rlim_cur = 4 * MIB }, before;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_MEMLOCK, &before), 0);
+	limit.rlim_max = before.rlim_max;
+	if (before.rlim_cur < limit.rlim_cur)
+		skip();
+	assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	config.of_user = true;
+	assert_int_equal(make_plan(UBLK_F_UNPRIVILEGED_DEV | GET_DATA, 1), EXIT_DONE);
+	assert_int_equal(plan.pool, 8);
+	assert_int_equal(plan.buffer_bytes, 4 * MIB);
+	assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &before), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, end)
@@ -676,6 +849,9 @@ int main(void)
 		TEST(a_backend_that_must_see_the_data_refuses_zero_copy),
 		TEST(user_copy_shares_a_pool),
 		TEST(batch_mode_is_the_drivers),
+		TEST(the_data_mode_has_a_reason),
+		TEST(batch_mode_has_a_reason),
+		TEST(batch_mode_is_for_queues_that_can_be_deep),
 		TEST(more_reactors_than_queues_share_each),
 		TEST(in_batch_mode_a_pool_is_shared_by_user_copy),
 		TEST(the_basic_parameters_follow_the_plan),
@@ -688,7 +864,11 @@ int main(void)
 		TEST(zeroing_goes_without_discard),
 		TEST(the_backings_dma_alignment_is_the_devices_in_zero_copy),
 		TEST(a_device_in_a_table_waits_unless_its_data_does_not),
+		TEST(a_device_that_waits_has_no_batches_unasked),
 		TEST(what_is_asked_on_crash_is_asked_of_the_driver),
+		TEST(an_ordinary_users_device_is_one_for_the_driver),
+		TEST(an_ordinary_users_data_is_copied),
+		TEST(an_ordinary_users_buffers_are_what_may_be_locked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,6 +60,14 @@ static void put(const char *name, const char *text)
 	assert_true(fputs(text, file) >= 0);
 }
 
+static void put_bytes(const char *name, const void *bytes, size_t length)
+{
+	_cleanup_file_ FILE *file = fopen(place(name), "we");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(bytes, 1, length, file), length);
+}
+
 static void put_link(const char *name, const char *target)
 {
 	const char *path = place(name);
@@ -354,6 +362,14 @@ static void capabilities_count_outside_of_user_namespaces(void **state)
 	finds("privileges", DOCTOR_WARNING, "no IO_FLUSHER", "as root");
 	put("/proc/self/status", "CapEff:\t0000000001000000\n"); /* SYS_RESOURCE */
 	finds("privileges", DOCTOR_PROBLEM, "no CAP_SYS_ADMIN", "as root");
+	doctor.features = UBLK_F_UNPRIVILEGED_DEV;
+	finds("privileges", DOCTOR_NOTE, "those of an ordinary user", NULL);
+	put("/proc/self/status", "CapEff:\t0\n");
+	finding = examine_by("privileges", 2);
+	assert_int_equal(finding->level, DOCTOR_NOTE);
+	put("/proc/self/status", "CapEff:\t0000000001000000\n");
+	doctor.control_error = -EACCES;
+	finds("privileges", DOCTOR_PROBLEM, "no CAP_SYS_ADMIN", "as root");
 	put("/proc/self/status", ALL_CAPABILITIES);
 	put("/proc/self/uid_map", "0 1000 1\n");
 	finding = examine_by("privileges", 2) - 1;
@@ -377,6 +393,39 @@ static void a_program_that_cannot_start_itself(void **state)
 	(void)state;
 	doctor.helper_error = -ENOENT;
 	finds("helper", DOCTOR_PROBLEM, "/proc/self/fd: No such file", "mount -t proc");
+}
+
+/* The arguments of a process, with a line's end instead of NULs, and its state. */
+static void put_helper(const char *title, const char *state)
+{
+	char text[256];
+	int length = snprintf(text, sizeof(text), "ublkd\n--helper\nof\n70\nublkd\ncontrol\n%s\n",
+			      title);
+
+	put("/proc/77/stat", state);
+	for (char *c = text; (c = strchr(c, '\n')); c++)
+		*c = 0;
+	put_bytes("/proc/77/cmdline", text, (size_t)length);
+}
+
+static void a_command_is_given_its_time(void **state)
+{
+	char title[HELPER_TITLE_SIZE];
+	struct stuck_info info = { .command = "STOP_DEV", .name = "disk", .number = 3,
+				   .since = (uint64_t)time(NULL) - 100, .late = (uint64_t)time(NULL) + 60 };
+
+	(void)state;
+	finds("commands", DOCTOR_OK, "no control command is stuck", NULL);
+	stuck_title(title, sizeof(title), &info);
+	put_helper(title, "77 (ublkd) D 70 77 77 0");
+	finds("commands", DOCTOR_OK, "no control command is stuck", NULL);
+	info.late = info.since + 30;
+	stuck_title(title, sizeof(title), &info);
+	put_helper(title, "77 (ublkd) D 70 77 77 0");
+	finds("commands", DOCTOR_WARNING, "had STOP_DEV for device 3 of disk for 10", "sysrq-trigger");
+	put_helper("", "77 (ublkd) T 70 77 77 0");
+	finds("commands", DOCTOR_WARNING, "process 77, which runs control commands for process 70",
+	      "kill -CONT 77");
 }
 
 /* ---- nodes and mounts -------------------- */
@@ -404,6 +453,43 @@ static void udev_has_our_rules_or_not(void **state)
 	finds("udev-rules", DOCTOR_NOTE, "without ublkd's rules", "udevadm control --reload");
 	put("/etc/udev/rules.d/60-ublkd.rules", "");
 	finds("udev-rules", DOCTOR_OK, "/etc/udev/rules.d/60-ublkd.rules", NULL);
+}
+
+static void users_who_may_make_devices_need_a_rule(void **state)
+{
+	(void)state;
+	put(CONTROL_NODE, "");
+	assert_int_equal(chmod(place(CONTROL_NODE), 0600), 0);
+	finds("users", DOCTOR_OK, "only its owner", NULL);
+	assert_int_equal(chmod(place(CONTROL_NODE), 0660), 0);
+	finds("users", DOCTOR_WARNING, "no rule gives them", "59-ublkd-owner.rules /etc");
+	put("/etc/udev/rules.d/59-ublkd-owner.rules", "");
+	finds("users", DOCTOR_OK, "/etc/udev/rules.d/59-ublkd-owner.rules gives", NULL);
+	drop("/run/udev/control");
+	finds("users", DOCTOR_WARNING, "no udev gives", "chmod 600");
+}
+
+static void who_may_use_the_socket_may_need_the_node(void **state)
+{
+	const struct doctor_finding *finding;
+
+	(void)state;
+	put(CONTROL_NODE, "");
+	put("/run/ublkd/socket", "");
+	assert_int_equal(chmod(place(CONTROL_NODE), 0600), 0);
+	assert_int_equal(chmod(place("/run/ublkd/socket"), 0600), 0);
+	finds("users", DOCTOR_OK, "only its owner", NULL);
+	assert_int_equal(chmod(place("/run/ublkd/socket"), 0660), 0);
+	finding = examine_by("users", 2);
+	assert_int_equal(finding->level, DOCTOR_NOTE);
+	assert_contains(finding->found, "'ublkctl add --unprivileged' is not for them");
+	assert_contains(finding->remedy, "DEVICES OF ORDINARY USERS");
+	put("/run/udev/control", "");
+	put("/etc/udev/rules.d/59-ublkd-owner.rules", "");
+	assert_int_equal(chmod(place(CONTROL_NODE), 0660), 0);
+	finds("users", DOCTOR_OK, "gives devices", NULL);
+	assert_int_equal(chmod(place(CONTROL_NODE), 0666), 0);
+	finds("users", DOCTOR_OK, "gives devices", NULL);
 }
 
 static void a_mount_namespace_that_hides_mounts(void **state)
@@ -453,8 +539,33 @@ static void a_device_without_a_server_is_told_by_whose_it_was(void **state)
 	finds("devices", DOCTOR_WARNING, "device 0 (dead) was left by an ublkd", "next start");
 	device->info.state = UBLK_S_DEV_QUIESCED;
 	finds("devices", DOCTOR_WARNING, "device 0 (quiesced) waits for the next server", "--state");
-	device->info.ublksrv_flags = orphan_cookie(false);
+	device->info.ublksrv_flags = orphan_cookie(false, 0);
 	finds("devices", DOCTOR_OK, "1 devices have a server", NULL);
+}
+
+#define FILES SYSCONFDIR "/ublkd/devices/"
+
+static void files_of_the_server_are_read(void **state)
+{
+	(void)state;
+	finds("device-files", DOCTOR_OK, "there is no " SYSCONFDIR "/ublkd/ublkd.conf; 0 devices", NULL);
+	put(FILES "web.conf", "[device]\nbackend = null\nsize = 1M\nworker = one\n"
+	    "on-crash = reissue\nid = 7\n");
+	put(SYSCONFDIR "/ublkd/ublkd.conf", "[serve]\nkeep = yes\n");
+	finds("device-files", DOCTOR_OK, "settings are in " SYSCONFDIR "/ublkd/ublkd.conf; 1 devices", NULL);
+	put(FILES "bad.conf", "[device]\nbackend = null\nsize = 1M\n\ndepth = 0\n");
+	finds("device-files", DOCTOR_WARNING, FILES "bad.conf:5: depth: expected 1…4096, got '0'",
+	      "'ublkd serve --check'");
+	put(FILES "bad.conf", "[device]\nbackend = null\nsize = 1M\nid = 7\n");
+	finds("device-files", DOCTOR_WARNING, FILES "web.conf: id: expected another than that of '", "mend");
+	drop(FILES "bad.conf");
+	put(SYSCONFDIR "/ublkd/ublkd.conf", "[serve]\nreactors = 2\nkeep = maybe\nspeed = high\n");
+	assert_contains(examine_by("device-files", 3)->found, FILES "web.conf");
+	assert_contains(doctor.findings[doctor.nr_findings - 2].found,
+			"ublkd.conf:4: expected an option of 'serve'");
+	assert_contains(doctor.findings[doctor.nr_findings - 3].found, "ublkd.conf:3: keep: expected yes");
+	put("/proc/self/status", "CapEff:\t0\n");
+	finds("device-files", DOCTOR_NOTE, "was not read", NULL);
 }
 
 static void devices_that_cannot_be_asked_about(void **state)
@@ -675,10 +786,14 @@ int main(void)
 		ON_A_SYSTEM(capabilities_count_outside_of_user_namespaces),
 		ON_A_SYSTEM(an_older_liburing_than_at_the_build),
 		ON_A_SYSTEM(a_program_that_cannot_start_itself),
+		ON_A_SYSTEM(a_command_is_given_its_time),
 		ON_A_SYSTEM(somebody_has_to_make_the_nodes),
 		ON_A_SYSTEM(udev_has_our_rules_or_not),
+		ON_A_SYSTEM(users_who_may_make_devices_need_a_rule),
+		ON_A_SYSTEM(who_may_use_the_socket_may_need_the_node),
 		ON_A_SYSTEM(a_mount_namespace_that_hides_mounts),
 		ON_A_SYSTEM(a_device_without_a_server_is_told_by_whose_it_was),
+		ON_A_SYSTEM(files_of_the_server_are_read),
 		ON_A_SYSTEM(devices_that_cannot_be_asked_about),
 		ON_A_SYSTEM(faults_are_the_drivers_if_it_is_in_their_trace),
 		ON_A_SYSTEM(a_driver_that_does_not_answer_is_not_waited_for),

@@ -636,6 +636,26 @@ static void an_operation_that_is_none_is_refused(void **state)
 	assert_int_equal(asked.times, 0);
 }
 
+/* Its device is there, and has what was written to it. */
+static void what_is_opened_again_is_not_made(void **state)
+{
+	const char *path = make_file("file", 8192);
+
+	(void)state;
+	assert_int_equal(OPEN(path, "create=4K"), -EEXIST);
+	assert_int_equal(OPEN_AS({ .again = true }, path, "create=4K"), 0);
+	assert_int_equal(target->size, 8192);
+	assert_false(file_of(target)->created);
+	/* Nobody could use it: still it is not ours to remove. */
+	backend_close(target, false);
+	assert_true(exists(path));
+	unlink(path);
+	assert_int_equal(OPEN_AS({ .again = true }, path, "create=4K"), -ENOENT);
+	assert_contains(said, "cannot open");
+	assert_false(exists(path));
+	target = NULL;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, close_target)
@@ -654,6 +674,7 @@ int main(void)
 		TEST(a_failed_create_leaves_no_file),
 		TEST(a_created_file_goes_with_a_device_that_never_came),
 		TEST(a_created_file_stays_when_it_was_used),
+		TEST(what_is_opened_again_is_not_made),
 		TEST(it_follows_the_end_of_the_file),
 		TEST(the_file_grows_with_it_and_is_never_cut_off),
 		TEST(a_window_grows_within_its_file),

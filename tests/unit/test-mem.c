@@ -296,6 +296,9 @@ static void it_promises_what_it_can_do(void **state)
 	assert_int_equal(target->discard_granularity, PAGE);
 	assert_int_equal(target->physical_block_size, PAGE);
 	assert_true(target->write_zeroes);
+	/* What it does by itself, and others wait for. */
+	assert_int_equal(target->max_discard, 16 << 20);
+	assert_int_equal(target->max_write_zeroes, 16 << 20);
 	assert_false(target->volatile_cache);
 	assert_false(target->read_only);
 	assert_int_equal(target->nr_files, 0);
@@ -402,6 +405,25 @@ static void a_missing_named_file_is_not_made_without_a_size(void **state)
 	assert_int_equal(ret, -ENOENT);
 	assert_contains(said, "cannot open '/proc/self/no-such-file': No such file or directory; "
 			      "size= would make it");
+}
+
+/* A device that is there has data, which would be zeros in a new file. */
+static void nothing_is_made_for_a_device_that_is_there(void **state)
+{
+	const char *path = scratch_path("again");
+	int missing, empty;
+
+	(void)state;
+	wish.again = true;
+	capture_begin();
+	missing = open_mem(&target, "1M", path, NULL);
+	empty = open_mem(&target, "1M", named_path(), NULL);
+	capture_end();
+	wish.again = false;
+	assert_int_equal(missing, -ENOENT);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(empty, -ENODATA);
+	assert_int_equal(lseek(named_fd, 0, SEEK_END), 0);
 }
 
 static void a_file_elsewhere_than_on_tmpfs_is_refused(void **state)
@@ -660,6 +682,7 @@ int main(void)
 		UNOPENED(an_empty_named_file_needs_a_size),
 		UNOPENED(a_named_file_takes_no_huge_pages),
 		UNOPENED(a_missing_named_file_is_not_made_without_a_size),
+		UNOPENED(nothing_is_made_for_a_device_that_is_there),
 		UNOPENED(a_file_elsewhere_than_on_tmpfs_is_refused),
 		BOTH(it_grows_and_keeps_its_data),
 		BOTH(a_resize_that_comes_to_nothing_changes_nothing),

@@ -44,6 +44,7 @@ static void it_has_the_size_that_is_asked(void **state)
 	assert_int_equal(target->size, UINT64_C(3) << 40);
 	assert_false(target->volatile_cache);
 	assert_true(target->ring_only);
+	assert_true(target->no_effort);
 	assert_int_equal(target->nr_files, 1); /* where zeros come from */
 	assert_true(target->discard_granularity > 0);
 	assert_true(target->write_zeroes);

@@ -17,6 +17,7 @@ struct sample {
 	int word;
 	uint32_t mode;
 	char *cpus;
+	char *uuid;
 	char *needed;
 };
 
@@ -45,6 +46,8 @@ static const struct ublkd_option table[] = {
 	  .arg = "MODE", .help = "a mode" },
 	{ .name = "cpus", .type = UBLKD_OPT_CPUS, .offset = AT(cpus), .arg = "LIST",
 	  .help = "some CPUs" },
+	{ .name = "uuid", .type = UBLKD_OPT_UUID, .offset = AT(uuid), .arg = "UUID",
+	  .help = "one of its own" },
 	{ .name = "signed-number", .type = UBLKD_OPT_INT, .offset = AT(signed_number),
 	  .min = (uint64_t)-5, .max = 7, .preset = "-2", .arg = "N", .help = "one below zero too" },
 	{ .name = "needed", .type = UBLKD_OPT_STRING, .offset = AT(needed), .required = true,
@@ -120,6 +123,7 @@ static void every_type_takes_its_values(void **state)
 	assert_int_equal(set("word", "blue"), 0);
 	assert_int_equal(set("mode", "777"), 0);
 	assert_int_equal(set("cpus", "0-3,8"), 0);
+	assert_int_equal(set("uuid", "1B4E28BA-2fa1-4ed2-883f-0016D3CCA427"), 0);
 	assert_false(values.boolean);
 	assert_true(values.flag);
 	assert_int_equal(values.number, 12);
@@ -131,6 +135,7 @@ static void every_type_takes_its_values(void **state)
 	assert_int_equal(values.word, 2);
 	assert_int_equal(values.mode, 0777);
 	assert_string_equal(values.cpus, "0-3,8");
+	assert_string_equal(values.uuid, "1b4e28ba-2fa1-4ed2-883f-0016d3cca427");
 	assert_true(options_given(&options, "number"));
 	assert_false(options_given(&options, "needed"));
 }
@@ -175,6 +180,8 @@ static void errors_say_what_was_expected_and_given(void **state)
 	refuses("word", "gre", "ublkd: word: expected red, green or blue, got 'gre'\n");
 	refuses("mode", "888", "ublkd: mode: expected an octal mode up to 0777, got '888'\n");
 	refuses("cpus", "3-0", "ublkd: cpus: expected a list of CPUs such as 0-3,8, got '3-0'\n");
+	refuses("uuid", "1b4e28ba", "ublkd: uuid: expected a UUID such as "
+		"1b4e28ba-2fa1-4ed2-883f-0016d3cca427, got '1b4e28ba'\n");
 }
 
 static void a_refused_value_changes_nothing(void **state)
@@ -189,6 +196,7 @@ static void a_refused_value_changes_nothing(void **state)
 	set("word", "pink");
 	set("mode", "999");
 	set("cpus", "x");
+	set("uuid", "x");
 	capture_end();
 	assert_memory_equal(&values, &before, sizeof(values));
 	assert_int_equal(options.given, 0);
@@ -253,9 +261,11 @@ static void strings_are_freed_and_the_set_can_be_used_again(void **state)
 	(void)state;
 	assert_int_equal(set("text", "another"), 0);
 	assert_int_equal(set("cpus", "1"), 0);
+	assert_int_equal(set("uuid", "1b4e28ba-2fa1-4ed2-883f-0016d3cca427"), 0);
 	options_free(&options);
 	assert_null(values.text);
 	assert_null(values.cpus);
+	assert_null(values.uuid);
 	assert_null(values.needed);
 	options_free(&options);
 	assert_int_equal(options_init(&options, table, &values), 0);

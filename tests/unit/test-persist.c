@@ -124,12 +124,15 @@ static void what_the_next_start_would_not_take_is_refused(void **state)
 static void no_other_device_loses_its_file(void **state)
 {
 	(void)state;
-	put("a.conf", "[device]\nname = other\nbackend = null\nsize = 1M\nid = 7\n");
+	put("a.conf", "[device]\nname = other\nbackend = null\nsize = 1M\nid = 7\n"
+	    "uuid = 1B4E28BA-2fa1-4ed2-883f-0016d3cca427\n");
 	REFUSES(EXIT_TAKEN, "a: name: expected one that no file has with --persist, got 'a': there is '",
 		"a", "null", "size", "1M");
 	REFUSES(EXIT_TAKEN, "other: name: expected one that no file has with --persist, got 'other', "
 		"which '", "other", "null", "size", "1M");
 	REFUSES(EXIT_TAKEN, "b: id: expected one that no file has", "b", "null", "size", "1M", "id", "7");
+	REFUSES(EXIT_TAKEN, "b: uuid: expected one that no file has with --persist, got '1b4e28ba-",
+		"b", "null", "size", "1M", "uuid", "1b4e28ba-2fa1-4ed2-883f-0016d3cca427");
 	assert_int_equal(persist_remove(&conf, "a"), EXIT_DONE);
 	assert_true(is_there("a.conf"));
 	/* Somebody writes one in between. */
@@ -172,6 +175,101 @@ static void there_has_to_be_one_folder(void **state)
 	assert_null(persist_folder(&conf));
 }
 
+static void assert_reads(const char *name, const char *expected)
+{
+	char text[512];
+	FILE *file = fopen(in_folder(name), "r");
+	size_t length;
+
+	assert_non_null(file);
+	length = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[length] = 0;
+	assert_string_equal(text, expected);
+}
+
+static int change(const char *name, const char *key, const char *value)
+{
+	json_t *options = json_pack("{s:s}", key, value);
+	int status;
+
+	capture_begin();
+	status = persist_change(&conf, name, options);
+	said = capture_end();
+	json_decref(options);
+	return status;
+}
+
+static void a_setting_changes_in_its_line(void **state)
+{
+	(void)state;
+	put("b.conf", "# mine\n[device]\n  poll : 5 ; five\nname=a\npolling = no\n");
+	assert_int_equal(change("a", "poll", "7"), EXIT_USAGE);
+	assert_contains(said, "a: expected a device that a file in the folder of the server describes");
+	put("b.conf", "# poll = 1\n[device]\n  poll : 5 ; five\nname=a\nbackend = null\nsize=1M");
+	conf_free(&conf);
+	assert_int_equal(conf_read(&conf, scratch_path("conf")), EXIT_DONE);
+	assert_int_equal(change("a", "poll", "7"), EXIT_DONE);
+	assert_int_equal(change("a", "mode", "0600"), EXIT_DONE);
+	assert_int_equal(change("a", "mode", "0640"), EXIT_DONE);
+	assert_reads("b.conf", "# poll = 1\n[device]\npoll = 7\nname=a\nbackend = null\nsize=1M\n"
+			       "mode = 0640\n");
+	/* What cannot be read again leaves the file as it was. */
+	assert_int_equal(change("a", "owner", "root ;b"), EXIT_USAGE);
+	assert_contains(said, "a: expected settings that a file can hold with --persist");
+	assert_reads("b.conf", "# poll = 1\n[device]\npoll = 7\nname=a\nbackend = null\nsize=1M\n"
+			       "mode = 0640\n");
+	assert_false(is_there(".a.conf.new"));
+	/* One that is elsewhere is not ours. */
+	put("../c.conf", "[device]\nname=c\nbackend = null\nsize=1M\n");
+	assert_int_equal(conf_read(&conf, scratch_path("c.conf")), EXIT_DONE);
+	assert_int_equal(change("c", "poll", "7"), EXIT_USAGE);
+	assert_contains(said, "got one that ");
+}
+
+/* Where each device has a process. */
+static void a_file_may_name_a_worker(void **state)
+{
+	(void)state;
+	conf.workers = true;
+	assert_int_equal(PREPARE("a", "null", "size", "1M", "worker", "team"), EXIT_DONE);
+	assert_int_equal(persist_commit(&conf, "a"), EXIT_DONE);
+	assert_int_equal(change("a", "poll", "7"), EXIT_DONE);
+	assert_int_equal(persist_remove(&conf, "a"), EXIT_DONE);
+	assert_false(is_there("a.conf"));
+}
+
+static int check_passed(const char *path, int fd)
+{
+	struct spec spec;
+	int status;
+
+	spec_init(&spec);
+	assert_int_equal(spec_set_backend(&spec, "file", false), EXIT_DONE);
+	assert_int_equal(spec_set(&spec, "path", 4, path), EXIT_DONE);
+	assert_int_equal(spec_pass(&spec, "path", fd), EXIT_DONE);
+	capture_begin();
+	status = persist_check_passed(&spec);
+	said = capture_end();
+	spec_free(&spec);
+	return status;
+}
+
+static void what_was_passed_has_to_be_what_the_path_names(void **state)
+{
+	int fd = scratch_file("file", 512);
+
+	(void)state;
+	close(scratch_file("other", 512));
+	assert_int_equal(check_passed(scratch_path("file"), dup(fd)), EXIT_DONE);
+	assert_int_equal(check_passed(scratch_path("other"), dup(fd)), EXIT_BACKING);
+	assert_contains(said, "path: expected a path by which the server opens the same file with "
+			"--persist, got '");
+	assert_contains(said, "': another file for the server");
+	assert_int_equal(check_passed("/no/such/file", fd), EXIT_BACKING);
+	assert_contains(said, "got '/no/such/file': No such file");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -182,6 +280,9 @@ int main(void)
 		TEST(no_other_device_loses_its_file),
 		TEST(a_file_is_found_and_removed_by_the_name_in_it),
 		TEST(there_has_to_be_one_folder),
+		TEST(a_setting_changes_in_its_line),
+		TEST(a_file_may_name_a_worker),
+		TEST(what_was_passed_has_to_be_what_the_path_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 
 struct memory {
 	struct ring ring;
-	unsigned head, tail, mask, array[ENTRIES];
+	unsigned head, tail, array[ENTRIES];
 	struct io_uring_sqe sqes[2 * ENTRIES];
 };
 
@@ -24,11 +24,10 @@ static int open_memory(void **state)
 	static struct memory memory;
 
 	memory = (struct memory){
-		.mask = ENTRIES - 1,
 		.ring = { .sqes = IN_TURN, .room = IN_TURN, .own = OWN },
 	};
 	memory.ring.uring.sq = (struct io_uring_sq){
-		.khead = &memory.head, .ktail = &memory.tail, .kring_mask = &memory.mask,
+		.khead = &memory.head, .ktail = &memory.tail, .ring_mask = ENTRIES - 1,
 		.array = memory.array, .sqes = memory.sqes,
 	};
 	*state = &memory;
@@ -39,7 +38,7 @@ static int open_memory(void **state)
 static const struct io_uring_sqe *consume(struct memory *memory)
 {
 	memory->ring.room++;
-	return &memory->sqes[memory->array[memory->head++ & memory->mask]];
+	return &memory->sqes[memory->array[memory->head++ % ENTRIES]];
 }
 
 static void room_is_what_is_used_in_turn(void **state)
@@ -110,7 +109,7 @@ static void large_ones_lie_two_apart(void **state)
 	struct memory *memory = *state;
 	struct io_uring_sqe *first;
 
-	memory->ring.uring.flags = IORING_SETUP_SQE128;
+	memory->ring.large = 1;
 	first = ring_sqe(&memory->ring);
 	assert_ptr_equal(first, &memory->sqes[0]);
 	assert_ptr_equal(ring_sqe(&memory->ring), &memory->sqes[2]);

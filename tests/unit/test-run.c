@@ -90,9 +90,9 @@ static void settings_must_go_together(void **state)
 		"size=1M", "--", "true");
 	REFUSES("expected a command behind '--', got none", "null", "size=1M", "--");
 	REFUSES("owner: expected USER[:GROUP] that exists, or numbers, got 'no body'", "null",
-		"size=1M", "owner=no body");
+		"size=1M", "unprivileged=no", "owner=no body");
 	REFUSES("owner: expected USER[:GROUP] that exists, or numbers, got '0:4294967295'", "null",
-		"size=1M", "owner=0:4294967295");
+		"size=1M", "unprivileged=no", "owner=0:4294967295");
 	REFUSES("cpus: expected CPUs that this process may use, got '8191'", "null", "size=1M",
 		"cpus=8191");
 }
@@ -158,7 +158,7 @@ static void every_value_lies_within_its_configuration(void **state)
 		[UBLKD_OPT_SIZE] = sizeof(uint64_t), [UBLKD_OPT_STRING] = sizeof(char *),
 		[UBLKD_OPT_PATH] = sizeof(char *),
 		[UBLKD_OPT_ENUM] = sizeof(int),      [UBLKD_OPT_MODE] = sizeof(uint32_t),
-		[UBLKD_OPT_CPUS] = sizeof(char *),
+		[UBLKD_OPT_CPUS] = sizeof(char *),   [UBLKD_OPT_UUID] = sizeof(char *),
 	};
 
 	(void)state;

@@ -21,7 +21,10 @@ static struct service service;
 static struct service_call *kept; /* a call of Keep, which is answered later */
 static unsigned heard, hung_up;
 
-/* Echo gives its parameters back, Large a megabyte, Keep nothing until it is told to. */
+/*
+ * Echo gives its parameters back, Large a megabyte, Keep nothing until it is told to, and Size
+ * the size of the first file that came along.
+ */
 static void on_call(struct service_call *call)
 {
 	heard++;
@@ -33,6 +36,14 @@ static void on_call(struct service_call *call)
 		memset(text, 'x', 1 << 20);
 		service_reply(call, json_pack("{s:s%}", "text", text, (size_t)(1 << 20)));
 		free(text);
+	} else if (!strcmp(call->method, "t.Size")) {
+		struct stat st = { .st_size = -1 };
+		int fd = service_take_file(call, 0);
+
+		assert_int_equal(service_take_file(call, 0), -1);
+		if (fd >= 0 && !fstat(fd, &st))
+			close(fd);
+		service_reply(call, json_pack("{s:I}", "size", (json_int_t)st.st_size));
 	} else {
 		service_reply(call, json_incref(call->parameters));
 	}
@@ -62,6 +73,7 @@ static int end(void **state)
 {
 	service_close(&service);
 	assert_int_equal(service.nr_clients, 0);
+	assert_int_equal(service.nr_files, 0);
 	return scratch_remove(state);
 }
 
@@ -448,6 +460,108 @@ static void the_socket_takes_no_other_files_place(void **state)
 	assert_contains(capture_end(), "socket: expected a path of at most 107 bytes");
 }
 
+#define SIZE "{\"method\":\"t.Size\"}"
+#define ECHO "{\"method\":\"t.Echo\"}"
+#define KEEP "{\"method\":\"t.Keep\"}"
+#define TOO_MANY "{\"error\":\"io.ublkd.TooManyFiles\",\"parameters\":{\"most\":8}}|$"
+
+static void files_are_those_of_their_message(void **state)
+{
+	int small = scratch_file("small", 10), large = scratch_file("large", 20), fd = new_client();
+	unsigned before = files_open();
+
+	(void)state;
+	send_with_files(fd, SIZE, sizeof(SIZE), &small, 1);
+	assert_string_equal(got(fd), "{\"parameters\":{\"size\":10}}|");
+	/* With other messages before and behind, which came in the same moment. */
+	assert_int_equal(send(fd, SIZE, sizeof(SIZE), 0), sizeof(SIZE));
+	send_with_files(fd, SIZE, sizeof(SIZE), &large, 1);
+	assert_int_equal(send(fd, SIZE, sizeof(SIZE), 0), sizeof(SIZE));
+	send_with_files(fd, SIZE, sizeof(SIZE), &small, 1);
+	assert_string_equal(got(fd), "{\"parameters\":{\"size\":-1}}|{\"parameters\":{\"size\":20}}|"
+			    "{\"parameters\":{\"size\":-1}}|{\"parameters\":{\"size\":10}}|");
+	/* With the beginning of one. */
+	send_with_files(fd, SIZE, 5, &large, 1);
+	turn(4);
+	assert_true(put(fd, &SIZE[5], sizeof(SIZE) - 5));
+	assert_string_equal(got(fd), "{\"parameters\":{\"size\":20}}|");
+	/* Of who leaves. */
+	send_with_files(fd, SIZE, 5, &large, 1);
+	turn(4);
+	assert_int_equal(files_open(), before + 1);
+	close(fd);
+	turn(4);
+	assert_int_equal(files_open(), before - 2);
+	close(small);
+	close(large);
+}
+
+static void files_that_nobody_takes_are_closed(void **state)
+{
+	int files[8], fd = new_client();
+	unsigned before;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		files[i] = i ? files[0] : scratch_file("file", 10);
+	before = files_open();
+	send_with_files(fd, ECHO, sizeof(ECHO), files, 8);
+	assert_string_equal(got(fd), "{\"parameters\":{}}|");
+	assert_int_equal(files_open(), before);
+	/* A call may take any time to be answered. */
+	send_with_files(fd, KEEP, sizeof(KEEP), files, 8);
+	turn(4);
+	assert_int_equal(files_open(), before);
+	service_reply(kept, NULL);
+	send_with_files(fd, "nonsense", sizeof("nonsense"), files, 8);
+	assert_string_equal(got(fd), "{\"parameters\":{}}|" INVALID("message") "$");
+	turn(2);
+	assert_int_equal(files_open(), before - 1);
+	close(fd);
+	close(files[0]);
+}
+
+static void too_many_files_are_refused(void **state)
+{
+	int files[9], fds[SERVICE_ALL_FILES / SERVICE_FILES], fd = new_client();
+	unsigned before;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		files[i] = i ? files[0] : scratch_file("file", 10);
+	before = files_open();
+	send_with_files(fd, SIZE, sizeof(SIZE), files, 9);
+	assert_string_equal(got(fd), TOO_MANY);
+	close(fd);
+	turn(2);
+	assert_int_equal(files_open(), before - 2);
+
+	/* Those of messages that do not end count together, until their time is over. */
+	service.most_clients = SERVICE_ALL_FILES;
+	service.patience = PATIENCE;
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = new_client();
+		send_with_files(fds[i], "{", 1, files, 8);
+	}
+	turn(4);
+	fd = new_client();
+	send_with_files(fd, SIZE, sizeof(SIZE), files, 1);
+	assert_string_equal(got(fd), TOO_MANY);
+	close(fd);
+	pass(PATIENCE * 3 / 2);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		assert_string_equal(got(fds[i]), "$");
+		close(fds[i]);
+	}
+	fd = new_client();
+	send_with_files(fd, SIZE, sizeof(SIZE), files, 1);
+	assert_string_equal(got(fd), "{\"parameters\":{\"size\":10}}|");
+	close(fd);
+	turn(2);
+	assert_int_equal(files_open(), before - 2);
+	close(files[0]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -463,6 +577,9 @@ int main(void)
 		TEST(a_hang_up_is_noticed_during_a_call),
 		TEST(too_many_clients_are_turned_away),
 		TEST(chance_finds_nothing),
+		TEST(files_are_those_of_their_message),
+		TEST(files_that_nobody_takes_are_closed),
+		TEST(too_many_files_are_refused),
 		TEST(the_socket_is_one_servers_alone),
 		TEST(the_socket_takes_no_other_files_place),
 	};

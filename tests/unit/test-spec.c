@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
 #include "support.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "exit.h"
 #include "spec.h"
@@ -65,6 +68,9 @@ static int check_owner(struct spec *spec, const char *owner)
 	status = spec_set_backend(spec, "null", false);
 	if (!status)
 		status = set(spec, "size", "1M");
+	/* Who has no privilege may give the node to nobody. */
+	if (!status)
+		status = set(spec, "unprivileged", "no");
 	if (!status)
 		status = set(spec, "owner", owner);
 	return status ? status : spec_check(spec);
@@ -105,7 +111,7 @@ static void layers_are_opened_from_the_lowest_up(void **state)
 	assert_int_equal(spec_set_backend(&spec, "fault+null", false), EXIT_DONE);
 	assert_int_equal(set(&spec, "size", "1M"), EXIT_DONE);
 	assert_int_equal(spec_check(&spec), EXIT_DONE);
-	assert_int_equal(spec_open(&spec, 0, &target), EXIT_DONE);
+	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
 	assert_string_equal(target->ops->name, "fault");
 	assert_string_equal(target->lower->ops->name, "null");
 	assert_int_equal(target->size, 1 << 20);
@@ -124,10 +130,135 @@ static void what_cannot_be_opened_leaves_nothing(void **state)
 	assert_int_equal(spec_set_backend(&spec, "fault+file", false), EXIT_DONE);
 	assert_int_equal(set(&spec, "path", "/no/such/file"), EXIT_DONE);
 	capture_begin();
-	status = spec_open(&spec, 0, &target);
+	status = spec_open(&spec, &target);
 	assert_contains(capture_end(), "/no/such/file");
 	assert_int_equal(status, EXIT_BACKING);
 	assert_null(target);
+	spec_free(&spec);
+}
+
+/* /etc names nothing that can be served: the path is not used. */
+static int pass(struct spec *spec, int fd, const char *name, const char *value)
+{
+	spec_init(spec);
+	assert_int_equal(spec_set_backend(spec, "file", false), EXIT_DONE);
+	assert_int_equal(set(spec, "path", "/etc"), EXIT_DONE);
+	if (name)
+		assert_int_equal(set(spec, name, value), EXIT_DONE);
+	assert_int_equal(spec_check(spec), EXIT_DONE);
+	return spec_pass(spec, "path", fd);
+}
+
+static bool is_locked(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+	return lock.l_type != F_UNLCK;
+}
+
+static void what_a_client_has_opened_is_used(void **state)
+{
+	int fd = scratch_file("file", 8192), other = open(scratch_path("file"), O_RDWR), same = dup(fd);
+	struct ublkd_target *target, *named;
+	struct spec spec, by_path;
+	unsigned before;
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_SETFL, O_APPEND | O_NONBLOCK), 0);
+	assert_int_equal(pass(&spec, fd, NULL, NULL), EXIT_DONE);
+	assert_false(fcntl(same, F_GETFL) & (O_APPEND | O_NONBLOCK));
+	assert_true(spec_is_passed(&spec));
+	/* Once for each setting; the descriptor is closed. */
+	before = files_open();
+	capture_begin();
+	assert_int_equal(spec_pass(&spec, "path", dup(other)), EXIT_USAGE);
+	assert_contains(capture_end(), "one for each setting");
+	assert_int_equal(files_open(), before);
+	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
+	assert_int_equal(target->size, 8192);
+	assert_false(target->read_only);
+	assert_true(is_locked(other));
+	/* Although it is open still. */
+	backend_close(target, true);
+	assert_false(is_locked(other));
+
+	/* It is the same as by its path, for a server that comes later. */
+	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
+	spec_init(&by_path);
+	assert_int_equal(spec_set_backend(&by_path, "file", false), EXIT_DONE);
+	assert_int_equal(set(&by_path, "path", scratch_path("file")), EXIT_DONE);
+	assert_int_equal(spec_look(&by_path, 0, &named), EXIT_DONE);
+	assert_string_equal(named->identity, target->identity);
+	backend_close(named, true);
+	backend_close(target, true);
+	spec_free(&by_path);
+	spec_free(&spec);
+	assert_int_equal(files_open(), before - 1);
+	close(other);
+	close(same);
+}
+
+static void what_is_open_to_be_read_is_read_only(void **state)
+{
+	struct ublkd_target *target;
+	struct spec spec;
+
+	(void)state;
+	close(scratch_file("file", 8192));
+	assert_int_equal(pass(&spec, open(scratch_path("file"), O_RDONLY), NULL, NULL), EXIT_DONE);
+	capture_begin();
+	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
+	assert_contains(capture_end(), "'/etc' was opened to be read only: the device is read-only");
+	assert_true(target->read_only);
+	backend_close(target, false);
+	spec_free(&spec);
+}
+
+static void what_a_client_has_made_is_empty(void **state)
+{
+	struct ublkd_target *target;
+	struct spec spec;
+	int fd = scratch_file("new", 0);
+
+	(void)state;
+	assert_int_equal(pass(&spec, fd, "create", "1M"), EXIT_DONE);
+	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
+	assert_int_equal(target->size, 1 << 20);
+	/* It is the client's to remove. */
+	backend_close(target, false);
+	assert_int_equal(access(scratch_path("new"), F_OK), 0);
+	capture_begin();
+	assert_int_equal(spec_open(&spec, &target), EXIT_BACKING);
+	assert_contains(capture_end(), "create: expected an empty file");
+	/* But for the next process of the device. */
+	assert_int_equal(spec_open_again(&spec, 0, &target), EXIT_DONE);
+	assert_int_equal(target->size, 1 << 20);
+	backend_close(target, false);
+	spec_free(&spec);
+}
+
+static void who_looks_makes_nothing(void **state)
+{
+	const char *path = scratch_path("missing");
+	struct ublkd_target *target;
+	struct spec spec;
+
+	(void)state;
+	spec_init(&spec);
+	assert_int_equal(spec_set_backend(&spec, "file", false), EXIT_DONE);
+	assert_int_equal(set(&spec, "path", path), EXIT_DONE);
+	assert_int_equal(set(&spec, "create", "1M"), EXIT_DONE);
+	capture_begin();
+	assert_int_equal(spec_look(&spec, 0, &target), EXIT_BACKING);
+	assert_contains(capture_end(), "cannot open");
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
+	backend_close(target, true);
+	assert_int_equal(spec_look(&spec, 0, &target), EXIT_DONE);
+	assert_int_equal(target->size, 1 << 20);
+	backend_close(target, false);
+	assert_int_equal(access(path, F_OK), 0);
 	spec_free(&spec);
 }
 
@@ -139,6 +270,11 @@ int main(void)
 		cmocka_unit_test(an_owner_is_a_name_or_a_number),
 		cmocka_unit_test(layers_are_opened_from_the_lowest_up),
 		cmocka_unit_test(what_cannot_be_opened_leaves_nothing),
+		cmocka_unit_test_setup_teardown(what_a_client_has_opened_is_used, scratch_make, scratch_remove),
+		cmocka_unit_test_setup_teardown(what_is_open_to_be_read_is_read_only, scratch_make,
+						scratch_remove),
+		cmocka_unit_test_setup_teardown(what_a_client_has_made_is_empty, scratch_make, scratch_remove),
+		cmocka_unit_test_setup_teardown(who_looks_makes_nothing, scratch_make, scratch_remove),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 # One virtual machine: the daemon that shares the host's /, QEMU, the channels to both, and their end.
 # Everything of a run is in one private folder, RUN. Processes are ended by the id they were started with.
 
-RUN='' VFS_PID='' QEMU_PID='' OUT_PID=''
+RUN='' VFS_PID='' QEMU_PID='' OUT_PID='' VM_OFF=''
 VFS_DAEMON=''
 
 # The folder is removed and both processes end with this one, however it ends.
@@ -119,22 +119,42 @@ vm_conf()
 	} >"$RUN/conf/vm.conf"
 }
 
-# vm_command ENV-ARRAY-NAME WORD...: what the guest runs, and with which environment.
+# vm_command BOOT ENV-ARRAY-NAME WORD...: what the guest runs, and with which environment.
 vm_command()
 {
-	local -n environment=$1
-	shift
+	local boot=$1
+	local -n variables=$2
+	shift 2
 	{
-		echo "VM_ENV=($(quoted "${environment[@]}"))"
+		echo "VM_BOOT=$boot"
+		echo "VM_ENV=($(quoted "${variables[@]}"))"
 		echo "VM_ARGV=($(quoted "$@"))"
 	} >"$RUN/conf/lists"
 }
 
-# vm_start IMAGE KERNEL CPUS MEMORY ACCELERATION APPEND QEMU-ARG...
+# vm_memory CPUS MEMORY NODES: sets QEMU_MEMORY. All of it is shared with the daemon.
+vm_memory()
+{
+	local node each=$(($2 / $3)) cpus=$(($1 / $3))
+	local backend=memory-backend-memfd,share=on
+	QEMU_MEMORY=(-smp "$1" -m "$((each * $3))M" -machine pc)
+	if [ "$3" = 1 ]; then
+		QEMU_MEMORY[-1]+=,memory-backend=memory
+		QEMU_MEMORY+=(-object "$backend,id=memory,size=${each}M")
+		return
+	fi
+	for ((node = 0; node < $3; node++)); do
+		QEMU_MEMORY+=(-object "$backend,id=memory$node,size=${each}M"
+			-numa "node,nodeid=$node,cpus=$((node * cpus))-$(((node + 1) * cpus - 1)),memdev=memory$node")
+	done
+}
+
+# vm_start IMAGE KERNEL CPUS MEMORY NODES ACCELERATION APPEND QEMU-ARG...
 vm_start()
 {
-	local image=$1 kernel=$2 cpus=$3 memory=$4 acceleration=$5 append=$6 qemu
-	shift 6
+	local image=$1 kernel=$2 acceleration=$6 append=$7 qemu
+	vm_memory "$3" "$4" "$5"
+	shift 7
 	(cd "$RUN/conf" && find . -type f | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$RUN/conf.gz"
 	cat "$image" "$RUN/conf.gz" >"$RUN/initrd" || die 125 "$RUN: cannot be written"
 	# cat ends by itself when QEMU, the only writer, is gone.
@@ -142,8 +162,7 @@ vm_start()
 	OUT_PID=$!
 	# shellcheck disable=SC2054 # QEMU's words have commas
 	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name ublkd-vm
-		-smp "$cpus" -m "${memory}M"
-		-object "memory-backend-memfd,id=memory,size=${memory}M,share=on" -machine pc,memory-backend=memory
+		"${QEMU_MEMORY[@]}"
 		-chardev "pipe,id=console,path=$RUN/console" -serial chardev:console
 		-chardev "pipe,id=monitor,path=$RUN/monitor" -mon chardev=monitor,mode=readline
 		# The first virtio device: the guest knows its ports as vport0p1 and vport0p2.
@@ -178,6 +197,7 @@ vm_read()
 		IFS= read -r -t 1 -u "$CTL" part && { printf -v "$1" %s "$text$part"; return 0; }
 		text+=$part
 		if ! vm_alive; then
+			VM_OFF=$EPOCHSECONDS
 			# Its last line may still be on the way; a busy host takes its time to read it.
 			IFS= read -r -t 3 -u "$CTL" part && { printf -v "$1" %s "$text$part"; return 0; }
 			return 2
@@ -211,6 +231,17 @@ vm_dump()
 	vm_sysrq 9
 	vm_sysrq w
 	vm_sysrq t
+}
+
+# vm_again: what a guest that is off leaves, so that another can be started.
+vm_again()
+{
+	vm_wait
+	kill -KILL "$VFS_PID" 2>/dev/null
+	wait "$VFS_PID" 2>/dev/null
+	VFS_PID=''
+	rm -f "$RUN/share"
+	: >"$RUN/console.out"
 }
 
 # vm_wait: a guest that has said its result switches off; it is given ten seconds.

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ublkd/ublk_abi.h>
+
+#include "believe.h"
+#include "identity.h"
+#include "supervisor.h"
+#include "util/macros.h"
+
+static char us[32], others[32];
+static struct stuck_list stuck;
+static struct supervisor supervisor = { .stuck = &stuck };
+static char name[] = "one", other_name[] = "two";
+
+static int set_users(void **state)
+{
+	(void)state;
+	snprintf(us, sizeof(us), "%u:%u:", geteuid(), getegid());
+	snprintf(others, sizeof(others), "%u:%u:", geteuid() + 1, getegid());
+	return 0;
+}
+
+static void a_path_is_that_of_a_node_of_the_users(void **state)
+{
+	static const char *const paths[] = {
+		"", "one", "/dev/null", "/dev/ublkb", "/dev/ublkbx", "/dev/ublkb4294967294", "/dev/ublkb1p1",
+		"/dev/ublkb../null", "/dev/ublkc1",
+	};
+	struct worker worker = { .name = name, .supervisor = &supervisor, .user = us };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+		assert_false(believe_path(&worker, paths[i]));
+	/* Ours says what it knows. */
+	worker.user = NULL;
+	assert_true(believe_path(&worker, "/dev/ublkb4294967294"));
+}
+
+/* "stuck": of this name and number, in this process. */
+static struct stuck_info info_of(const char *device, uint32_t number, pid_t pid)
+{
+	struct stuck_info info = { .command = "DEL_DEV", .number = number, .pid = pid };
+
+	snprintf(info.name, sizeof(info.name), "%s", device);
+	return info;
+}
+
+static void a_command_is_one_for_a_device_of_its_own(void **state)
+{
+	struct worker worker = { .name = name, .supervisor = &supervisor, .path = "/dev/ublkb7" };
+	struct worker_group group = { .supervisor = &supervisor, .members = &worker, .user = us };
+	struct stuck_info info = info_of(name, 7, getpid());
+
+	(void)state;
+	assert_true(believe_stuck(&group, &info));
+	assert_int_equal(info.number, 7);
+	info = info_of(name, 8, getpid());
+	assert_true(believe_stuck(&group, &info));
+	assert_int_equal(info.number, UBLK_DEV_ID_ANY);
+	info = info_of(other_name, 7, getpid());
+	assert_false(believe_stuck(&group, &info));
+	group.user = others;
+	info = info_of(name, 7, getpid());
+	assert_false(believe_stuck(&group, &info));
+	group.user = NULL;
+	info = info_of(other_name, 8, 1);
+	assert_true(believe_stuck(&group, &info));
+	assert_int_equal(info.number, 8);
+}
+
+static void one_command_of_a_device_is_enough(void **state)
+{
+	struct worker worker = { .name = name, .supervisor = &supervisor, .path = "/dev/ublkb7" };
+	struct worker_group group = { .supervisor = &supervisor, .members = &worker, .user = us };
+	struct stuck_info info = info_of(name, 7, getpid());
+	struct stuck before = { .info = info };
+
+	(void)state;
+	stuck.first = &before;
+	assert_false(believe_stuck(&group, &info));
+	stuck.first = NULL;
+	assert_true(believe_stuck(&group, &info));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_path_is_that_of_a_node_of_the_users),
+		cmocka_unit_test(a_command_is_one_for_a_device_of_its_own),
+		cmocka_unit_test(one_command_of_a_device_is_enough),
+	};
+
+	return cmocka_run_group_tests(tests, set_users, NULL);
+}
