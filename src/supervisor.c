@@ -439,8 +439,18 @@ static void stop_last(struct worker_group *group)
 		worker_group_end(group, group->supervisor->signal);
 }
 
+/* The driver gave its number away, so another that had it has no device any more. */
+static void forget_path(struct supervisor *supervisor, const char *path)
+{
+	for (struct worker *w = supervisor->workers; w; w = w->next) {
+		if (!strcmp(w->path, path))
+			w->path[0] = 0;
+	}
+}
+
 static void became_live(struct worker *worker, const char *path)
 {
+	forget_path(worker->supervisor, path);
 	snprintf(worker->path, sizeof(worker->path), "%s", path);
 	set_state(worker, WORKER_LIVE);
 	worker->settled = true;

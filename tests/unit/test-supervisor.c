@@ -281,6 +281,24 @@ static void who_can_be_asked_for_more_has_started(void **state)
 	assert_int_equal(gone, 0);
 }
 
+/* Somebody deleted the one that waits, and its number was free. */
+static void a_path_is_that_of_the_last_that_had_it(void **state)
+{
+	struct worker *waits = add("dies", true, "max-deaths", "1"), *a;
+
+	(void)state;
+	supervisor_start(&supervisor);
+	wait_for(&failures, 1);
+	snprintf(waits->path, sizeof(waits->path), "/dev/ublkb7");
+	a = add("a", true, "worker", "living");
+	add("b", true, "worker", "living");
+	supervisor_go_on(&supervisor);
+	wait_for(&lives, 2);
+	assert_ptr_equal(supervisor_find(&supervisor, "/dev/ublkb7"), a);
+	assert_ptr_equal(supervisor_find(&supervisor, "7"), a);
+	assert_ptr_equal(supervisor_find(&supervisor, "dies"), waits);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(int argc, char **argv)
@@ -292,6 +310,7 @@ int main(int argc, char **argv)
 		TEST(what_is_killed_is_served_again_at_once),
 		TEST(a_start_of_which_nothing_is_left_is_none),
 		TEST(who_can_be_asked_for_more_has_started),
+		TEST(a_path_is_that_of_the_last_that_had_it),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "--worker"))
