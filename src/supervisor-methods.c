@@ -4,24 +4,21 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "exit.h"
 #include "forward.h"
-#include "identity.h"
 #include "log.h"
 #include "persist.h"
 #include "service-calls.h"
 #include "service-failed.h"
 #include "service-job.h"
 #include "service-left.h"
+#include "supervisor-add.h"
+#include "supervisor-list.h"
 #include "supervisor-recover.h"
 #include "use.h"
 #include "util/macros.h"
 #include "util/parse.h"
-
-/* For a worker to say what it has; the others' devices are listed all the same. */
-#define LIST_PATIENCE 5
 
 struct router *router_of(const struct service_call *call)
 {
@@ -72,8 +69,7 @@ static struct waiting *take_all_waiting(struct router *router, const struct work
 	return taken;
 }
 
-/* The call, if there is memory for it to wait; else it was told. */
-static struct waiting *wait_until_live(struct service_call *call, const struct worker *worker)
+struct waiting *router_wait_until_live(struct service_call *call, const struct worker *worker)
 {
 	if (!wait_for(call, worker, NULL))
 		return router_of(call)->waiting;
@@ -83,7 +79,7 @@ static struct waiting *wait_until_live(struct service_call *call, const struct w
 
 void router_wait_in_silence(struct service_call *call, const struct worker *worker)
 {
-	struct waiting *waiting = wait_until_live(call, worker);
+	struct waiting *waiting = router_wait_until_live(call, worker);
 
 	if (waiting)
 		waiting->silent = true;
@@ -214,24 +210,13 @@ static void name_program(const struct passed_on *passed, json_t *in_use)
 		json_object_set_new(in_use, "holder", json_string(text));
 }
 
-/* As it was when it was added, whatever its process says. */
-static void set_owner(json_t *device, const struct worker *worker)
-{
-	struct identity user;
-
-	if (!worker->user || identity_read(&user, worker->user))
-		return;
-	json_object_set_new(device, "owner_uid", json_integer(user.uid));
-	json_object_set_new(device, "owner_gid", json_integer(user.gid));
-}
-
 static void show_owner(const struct passed_on *passed, json_t *parameters)
 {
 	const struct worker *worker = supervisor_find(router_of(passed->call)->supervisor,
 						      passed->name);
 
 	if (worker)
-		set_owner(json_object_get(parameters, "device"), worker);
+		list_set_owner(json_object_get(parameters, "device"), worker);
 	service_reply_with_stuck(passed->call, json_incref(parameters));
 }
 
@@ -297,16 +282,9 @@ static const char *why_not(const struct worker *worker)
 	}
 }
 
-/* What one says that is well is no reason for anything. */
-static const char *error_of(const struct worker *worker)
-{
-	return worker->error[0] && (worker->state == WORKER_RESTS || worker->state == WORKER_FAILED ||
-				    worker->state == WORKER_STUCK) ? worker->error : NULL;
-}
-
 static void fail_with(struct service_call *call, const struct worker *worker, int status)
 {
-	const char *error = error_of(worker);
+	const char *error = list_error(worker);
 	char text[768];
 
 	snprintf(text, sizeof(text), "%s%s%s", why_not(worker), error ? ": " : "", error ? error : "");
@@ -349,168 +327,7 @@ static bool pass_on(struct service_call *call, struct worker *worker)
 	return false;
 }
 
-/* ---- List --------------------------------------------------------------------------------- */
-
-/* The answers of all, each device's in its place. */
-struct gathering {
-	struct service_call *call;
-	json_t *devices;
-	unsigned left;
-};
-
-/* That of a process. */
-struct share {
-	struct forward forward;
-	struct gathering *gathering;
-	char *user; /* whose it is, see worker */
-};
-
-static json_t *device_json(const struct worker *worker)
-{
-	static const char *const states[] = {
-		[WORKER_WAITS] = "waiting",      [WORKER_STARTS] = "starting",
-		[WORKER_LIVE] = "unreachable",   [WORKER_RESTS] = "recovering",
-		[WORKER_FAILED] = "failed",      [WORKER_QUIESCED] = "quiesced",
-		[WORKER_ENDS] = "stopping",      [WORKER_STUCK] = "stuck",
-	};
-	json_t *device;
-
-	device = json_pack("{s:s, s:s?, s:s?, s:n, s:s, s:n, s:s, s:o, s:s?, s:n, s:n, s:o}", "name",
-			   worker->name, "uuid", worker_uuid(worker), "path",
-			   worker->path[0] ? worker->path : NULL, "number", "state",
-			   states[worker->state], "size", "backend", worker->backend, "pid",
-			   worker_pid(worker) ? json_integer(worker_pid(worker)) : json_null(),
-			   "worker", worker->group->named ? worker->group->name : NULL,
-			   "owner_uid", "owner_gid", "error", error_or_null(error_of(worker)));
-	set_owner(device, worker);
-	return device;
-}
-
-/* As in Show. What no process says of it is not known. */
-static json_t *details_json(const struct worker *worker)
-{
-	return json_pack("{s:o, s:O, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n}", "device",
-			 device_json(worker), "config", worker->settings, "queues", "depth", "data",
-			 "data_reason", "batch", "batch_reason", "ring", "pause", "counters");
-}
-
-static void gathered(struct gathering *gathering)
-{
-	if (--gathering->left)
-		return;
-	service_reply_with_stuck(gathering->call,
-				 json_pack("{s:o}", "devices", gathering->devices));
-	free(gathering);
-}
-
-/* false: there is no memory. */
-static bool keep_user(struct share *share, const struct worker *worker)
-{
-	share->user = worker->user ? strdup(worker->user) : NULL;
-	return !worker->user || share->user;
-}
-
-static void free_share(struct share *share)
-{
-	if (share)
-		free(share->user);
-	free(share);
-}
-
-/* NULL: of our own, which may speak of any. */
-static bool may_speak_of(const char *user, const struct worker *worker)
-{
-	return !user || (worker && worker->user && !strcmp(worker->user, user));
-}
-
-static void put_in_place(const struct share *share, json_t *device)
-{
-	json_t *devices = share->gathering->devices, *name = json_object_get(device, "name"), *other;
-	const struct worker *worker = NULL;
-	size_t i;
-
-	if (json_is_string(name))
-		worker = supervisor_find(router_of(share->gathering->call)->supervisor,
-					 json_string_value(name));
-	if (!may_speak_of(share->user, worker))
-		return;
-	json_array_foreach(devices, i, other) {
-		if (json_equal(json_object_get(other, "name"), name)) {
-			json_array_set(devices, i, device);
-			if (worker)
-				set_owner(device, worker);
-			return;
-		}
-	}
-}
-
-static void told(struct forward *forward, json_t *answer)
-{
-	struct share *share = container_of(forward, struct share, forward);
-	json_t *devices = json_object_get(json_object_get(answer, "parameters"), "devices"), *device;
-	size_t i;
-
-	json_array_foreach(devices, i, device)
-		put_in_place(share, device);
-	gathered(share->gathering);
-	free_share(share);
-}
-
-static void ask(struct gathering *gathering, const struct worker *worker, json_t *parameters)
-{
-	struct share *share = calloc(1, sizeof(*share));
-	int fd = share && keep_user(share, worker) ? worker_connect(worker) : -1;
-
-	if (fd >= 0) {
-		share->gathering = gathering;
-		share->forward.done = told;
-		gathering->left++;
-		if (!forward_start(&share->forward, &router_of(gathering->call)->forwards,
-				   worker->supervisor->loop, fd, gathering->call->method,
-				   parameters, LIST_PATIENCE))
-			return;
-		gathering->left--;
-	}
-	free_share(share);
-}
-
-/* What it has can be asked of it. */
-static const struct worker *first_served(const struct worker_group *group)
-{
-	const struct worker *w = group->members;
-
-	while (w && w->state != WORKER_LIVE && w->state != WORKER_STUCK)
-		w = w->next_member;
-	return w;
-}
-
-static void run_list(struct service_call *call)
-{
-	struct supervisor *supervisor = router_of(call)->supervisor;
-	struct gathering *gathering = calloc(1, sizeof(*gathering));
-	json_t *nothing = json_object();
-
-	if (!gathering) {
-		json_decref(nothing);
-		service_failed(call, EXIT_RUNTIME, "no memory");
-		return;
-	}
-	*gathering = (struct gathering){ .call = call, .devices = json_array(), .left = 1 };
-	for (const struct worker *w = supervisor->workers; w; w = w->next)
-		json_array_append_new(gathering->devices, device_json(w));
-	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
-		const struct worker *served = first_served(g);
-
-		if (served)
-			ask(gathering, served, nothing);
-	}
-	json_decref(nothing);
-	left_list(router_of(call)->manager, gathering->devices);
-	failed_list(router_of(call)->manager, gathering->devices);
-	gathered(gathering);
-}
-
-/* ---- Add, Wait ---------------------------------------------------------------------------- */
+/* ---- a device is usable, or is not going to be ------------------------------------------- */
 
 static json_t *live_json(const struct worker *worker)
 {
@@ -592,173 +409,7 @@ static void run_wait(struct service_call *call, const struct worker *worker)
 	else if (worker->state == WORKER_STUCK)
 		fail_unusable(call, worker);
 	else
-		wait_until_live(call, worker);
-}
-
-static char *make_name(struct router *router, const char *backend)
-{
-	const struct supervisor *supervisor = router->supervisor;
-	char name[80];
-
-	do
-		service_make_name(name, sizeof(name), backend, ++router->numbered);
-	while (supervisor_find(supervisor, name) || table_has(supervisor->table, name) ||
-	       service_is_described(router->manager, name));
-	return strdup(name);
-}
-
-static int take_files(struct service_call *call, const char *name, json_t *options,
-		      struct spec *spec)
-{
-	const char *before = log_switch(name);
-	int status = json_object_size(json_object_get(call->parameters, "files")) ?
-			     spec_fill(spec, service_text(call, "backend"), options) : EXIT_DONE;
-
-	if (!status)
-		status = service_pass(call, spec);
-	log_switch(before);
-	return status;
-}
-
-/*
- * The file that is to describe it, and those that a client has opened. Answers the call if they
- * cannot be.
- */
-static bool prepare(struct service_call *call, const char *name, json_t *options, struct spec *spec)
-{
-	const struct conf *conf = router_of(call)->manager->conf;
-	struct log_listener listener = { .about = name };
-	int status;
-
-	log_listen(&listener);
-	status = service_check_uuid(call, name, options);
-	if (!status)
-		status = take_files(call, name, options, spec);
-	if (!status && service_flag(call, "persist"))
-		status = persist_prepare(conf, name, service_text(call, "backend"), options);
-	log_stop_listening(&listener);
-	if (status)
-		service_failed(call, status, listener.text[0] ? listener.text : LOG_SAYS_WHY);
-	return !status;
-}
-
-/* Why the device cannot be the client's; NULL: it can. */
-static const char *why_not_its(const struct service_call *call, struct identity *client)
-{
-	int ret = service_peer(call, client);
-
-	if (geteuid())
-		return SERVICE_NO_USERS;
-	if (ret == -ERANGE)
-		return "unprivileged: expected a client of fewer groups, as a process keeps 256 at most";
-	if (ret)
-		return "unprivileged: the client cannot be known";
-	if (!client->uid)
-		return "unprivileged: expected an ordinary user as the client, got root; 'setpriv "
-		       "--reuid=USER --regid=GROUP --init-groups ublkctl add' is one";
-	if (service_flag(call, "persist"))
-		return "persist: expected none with unprivileged, as the driver keeps a user's device for "
-		       "no other server";
-	return NULL;
-}
-
-/* *user: whose the device is to be, allocated; NULL: nobody's. false: the call is answered. */
-static bool find_user(struct service_call *call, char **user)
-{
-	struct identity client;
-	const char *why_not;
-
-	*user = NULL;
-	if (!service_flag(call, "unprivileged"))
-		return true;
-	why_not = why_not_its(call, &client);
-	if (!why_not)
-		*user = identity_text(&client);
-	if (!*user)
-		service_failed(call, why_not ? EXIT_USAGE : EXIT_RUNTIME, why_not ? why_not : "no memory");
-	return *user;
-}
-
-/* No process is of two users. false: the call is answered. */
-static bool may_join(struct service_call *call, const char *user)
-{
-	json_t *options = json_object_get(call->parameters, "options");
-	const char *name = json_string_value(json_object_get(options, "worker"));
-	const struct worker_group *others;
-	char text[160];
-
-	others = name ? worker_group_of_others(router_of(call)->supervisor, name, user) : NULL;
-	if (!others)
-		return true;
-	snprintf(text, sizeof(text), "worker: expected one that has %s, got '%s'",
-		 user ? "devices of that user with the same groups alone" : "no user's devices", name);
-	service_failed(call, EXIT_USAGE, text);
-	return false;
-}
-
-/* name NULL: there was no memory for it. NULL: the call is answered. */
-static struct worker *add_worker(struct service_call *call, const char *name, const char *user)
-{
-	struct router *router = router_of(call);
-	json_t *options = name ? service_options(call, name) : NULL;
-	struct worker *worker = NULL;
-	struct spec spec;
-	bool prepared;
-
-	spec_init(&spec);
-	spec.workers = true;
-	prepared = name && prepare(call, name, options, &spec);
-	if (prepared)
-		worker = supervisor_add(router->supervisor, name, service_text(call, "backend"), options,
-					true, &spec, user);
-	json_decref(options);
-	spec_free(&spec);
-	if (prepared && !worker && service_flag(call, "persist"))
-		persist_abandon(router->manager->conf, name);
-	if (!name || (prepared && !worker))
-		service_failed(call, EXIT_RUNTIME, "no memory, or no file descriptors");
-	return worker;
-}
-
-static void run_add(struct service_call *call)
-{
-	struct router *router = router_of(call);
-	const char *name = service_text(call, "name"), *backend = service_text(call, "backend");
-	const char *wrong = service_wrong_in_add(call);
-	_cleanup_free_ char *made = NULL, *user = NULL;
-	struct worker *worker;
-
-	if (wrong) {
-		service_invalid(call, wrong);
-		return;
-	}
-	if (router->supervisor->stopped || router->manager->host->stopped) {
-		service_failed(call, EXIT_RUNTIME, "the server is stopping");
-		return;
-	}
-	if (name && supervisor_find(router->supervisor, name)) {
-		service_failed(call, EXIT_TAKEN, SERVICE_NAME_TAKEN);
-		return;
-	}
-	if (name && router_is_stuck(call, name))
-		return;
-	if (!find_user(call, &user) || !may_join(call, user))
-		return;
-	if (!name)
-		name = made = make_name(router, backend);
-	if (made && !spec_name_fits(made)) {
-		service_failed(call, EXIT_USAGE, "expected a backend; 'ublkd help' lists them");
-		return;
-	}
-	worker = add_worker(call, name, user);
-	if (!worker)
-		return;
-	worker->quiet = worker->asked = true;
-	worker->prepared = service_flag(call, "persist");
-	if (wait_for(call, worker, NULL))
-		service_failed(call, EXIT_RUNTIME, "no memory to say how it went");
-	router->on_more(router);
-	supervisor_go_on(router->supervisor);
+		router_wait_until_live(call, worker);
 }
 
 static void run_quiesce(struct service_call *call, struct worker *worker)
@@ -775,7 +426,7 @@ static void run_resume(struct service_call *call, struct worker *worker)
 {
 	if (worker->state != WORKER_QUIESCED)
 		service_failed(call, EXIT_USAGE, SERVICE_NOT_QUIESCED);
-	else if (!router_is_stuck(call, worker->name) && wait_until_live(call, worker))
+	else if (!router_is_stuck(call, worker->name) && router_wait_until_live(call, worker))
 		worker_again(worker);
 }
 
@@ -790,7 +441,7 @@ static void delete_quiesced(struct service_call *call, struct worker *worker)
 		service_in_use(call, holder);
 		return;
 	}
-	waiting = wait_until_live(call, worker);
+	waiting = router_wait_until_live(call, worker);
 	if (!waiting)
 		return;
 	waiting->again = true;
@@ -871,7 +522,7 @@ static bool route(struct service_call *call)
 		run_resume(call, worker);
 	else if (worker && !strcmp(call->method, "io.ublkd.Show") &&
 		 worker->state != WORKER_LIVE)
-		service_reply_with_stuck(call, details_json(worker));
+		service_reply_with_stuck(call, list_details(worker));
 	else if (worker && !strcmp(call->method, "io.ublkd.Delete") &&
 		 worker->state == WORKER_QUIESCED)
 		delete_quiesced(call, worker);
@@ -883,9 +534,9 @@ static bool route(struct service_call *call)
 		 failed_error(router->manager, device))
 		recover_failed(call, device);
 	else if (!strcmp(call->method, "io.ublkd.List"))
-		run_list(call);
+		list_call(call);
 	else if (!strcmp(call->method, "io.ublkd.Add"))
-		run_add(call);
+		add_call(call);
 	else
 		return false;
 	return true;

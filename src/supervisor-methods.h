@@ -46,6 +46,8 @@ const char *router_find_uuid(const struct router *router, const char *uuid, cons
 bool router_asks(const struct router *router, const struct worker *worker);
 /* The driver has not answered a command for it; the call was told. */
 bool router_is_stuck(struct service_call *call, const char *name);
+/* The call is answered when its device is live, or with the error. NULL: it was told of no memory. */
+struct waiting *router_wait_until_live(struct service_call *call, const struct worker *worker);
 /* The call is answered, without a word, when its device is live, or with the error. */
 void router_wait_in_silence(struct service_call *call, const struct worker *worker);
 /* All that it had has heard of it; see supervisor-recover.c. */

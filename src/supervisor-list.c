@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define _GNU_SOURCE
+#include "supervisor-list.h"
+
+#include <string.h>
+
+#include "exit.h"
+#include "forward.h"
+#include "identity.h"
+#include "service-calls.h"
+#include "service-failed.h"
+#include "service-job.h"
+#include "service-left.h"
+#include "util/macros.h"
+#include "worker-group.h"
+
+/* For a worker to say what it has; the others' devices are listed all the same. */
+#define LIST_PATIENCE 5
+
+const char *list_error(const struct worker *worker)
+{
+	return worker->error[0] && (worker->state == WORKER_RESTS || worker->state == WORKER_FAILED ||
+				    worker->state == WORKER_STUCK) ? worker->error : NULL;
+}
+
+void list_set_owner(json_t *device, const struct worker *worker)
+{
+	struct identity user;
+
+	if (!worker->user || identity_read(&user, worker->user))
+		return;
+	json_object_set_new(device, "owner_uid", json_integer(user.uid));
+	json_object_set_new(device, "owner_gid", json_integer(user.gid));
+}
+
+/* The answers of all, each device's in its place. */
+struct gathering {
+	struct service_call *call;
+	json_t *devices;
+	unsigned left;
+};
+
+/* That of a process. */
+struct share {
+	struct forward forward;
+	struct gathering *gathering;
+	char *user; /* whose it is, see worker */
+};
+
+static json_t *device_json(const struct worker *worker)
+{
+	static const char *const states[] = {
+		[WORKER_WAITS] = "waiting",      [WORKER_STARTS] = "starting",
+		[WORKER_LIVE] = "unreachable",   [WORKER_RESTS] = "recovering",
+		[WORKER_FAILED] = "failed",      [WORKER_QUIESCED] = "quiesced",
+		[WORKER_ENDS] = "stopping",      [WORKER_STUCK] = "stuck",
+	};
+	json_t *device;
+
+	device = json_pack("{s:s, s:s?, s:s?, s:n, s:s, s:n, s:s, s:o, s:s?, s:n, s:n, s:o}", "name",
+			   worker->name, "uuid", worker_uuid(worker), "path",
+			   worker->path[0] ? worker->path : NULL, "number", "state",
+			   states[worker->state], "size", "backend", worker->backend, "pid",
+			   worker_pid(worker) ? json_integer(worker_pid(worker)) : json_null(),
+			   "worker", worker->group->named ? worker->group->name : NULL,
+			   "owner_uid", "owner_gid", "error", error_or_null(list_error(worker)));
+	list_set_owner(device, worker);
+	return device;
+}
+
+json_t *list_details(const struct worker *worker)
+{
+	return json_pack("{s:o, s:O, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n, s:n}", "device",
+			 device_json(worker), "config", worker->settings, "queues", "depth", "data",
+			 "data_reason", "batch", "batch_reason", "ring", "pause", "counters");
+}
+
+static void gathered(struct gathering *gathering)
+{
+	if (--gathering->left)
+		return;
+	service_reply_with_stuck(gathering->call,
+				 json_pack("{s:o}", "devices", gathering->devices));
+	free(gathering);
+}
+
+/* false: there is no memory. */
+static bool keep_user(struct share *share, const struct worker *worker)
+{
+	share->user = worker->user ? strdup(worker->user) : NULL;
+	return !worker->user || share->user;
+}
+
+static void free_share(struct share *share)
+{
+	if (share)
+		free(share->user);
+	free(share);
+}
+
+/* NULL: of our own, which may speak of any. */
+static bool may_speak_of(const char *user, const struct worker *worker)
+{
+	return !user || (worker && worker->user && !strcmp(worker->user, user));
+}
+
+static void put_in_place(const struct share *share, json_t *device)
+{
+	json_t *devices = share->gathering->devices, *name = json_object_get(device, "name"), *other;
+	const struct worker *worker = NULL;
+	size_t i;
+
+	if (json_is_string(name))
+		worker = supervisor_find(router_of(share->gathering->call)->supervisor,
+					 json_string_value(name));
+	if (!may_speak_of(share->user, worker))
+		return;
+	json_array_foreach(devices, i, other) {
+		if (json_equal(json_object_get(other, "name"), name)) {
+			json_array_set(devices, i, device);
+			if (worker)
+				list_set_owner(device, worker);
+			return;
+		}
+	}
+}
+
+static void told(struct forward *forward, json_t *answer)
+{
+	struct share *share = container_of(forward, struct share, forward);
+	json_t *devices = json_object_get(json_object_get(answer, "parameters"), "devices"), *device;
+	size_t i;
+
+	json_array_foreach(devices, i, device)
+		put_in_place(share, device);
+	gathered(share->gathering);
+	free_share(share);
+}
+
+static void ask(struct gathering *gathering, const struct worker *worker, json_t *parameters)
+{
+	struct share *share = calloc(1, sizeof(*share));
+	int fd = share && keep_user(share, worker) ? worker_connect(worker) : -1;
+
+	if (fd >= 0) {
+		share->gathering = gathering;
+		share->forward.done = told;
+		gathering->left++;
+		if (!forward_start(&share->forward, &router_of(gathering->call)->forwards,
+				   worker->supervisor->loop, fd, gathering->call->method,
+				   parameters, LIST_PATIENCE))
+			return;
+		gathering->left--;
+	}
+	free_share(share);
+}
+
+/* What it has can be asked of it. */
+static const struct worker *first_served(const struct worker_group *group)
+{
+	const struct worker *w = group->members;
+
+	while (w && w->state != WORKER_LIVE && w->state != WORKER_STUCK)
+		w = w->next_member;
+	return w;
+}
+
+void list_call(struct service_call *call)
+{
+	struct supervisor *supervisor = router_of(call)->supervisor;
+	struct gathering *gathering = calloc(1, sizeof(*gathering));
+	json_t *nothing = json_object();
+
+	if (!gathering) {
+		json_decref(nothing);
+		service_failed(call, EXIT_RUNTIME, "no memory");
+		return;
+	}
+	*gathering = (struct gathering){ .call = call, .devices = json_array(), .left = 1 };
+	for (const struct worker *w = supervisor->workers; w; w = w->next)
+		json_array_append_new(gathering->devices, device_json(w));
+	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
+		const struct worker *served = first_served(g);
+
+		if (served)
+			ask(gathering, served, nothing);
+	}
+	json_decref(nothing);
+	left_list(router_of(call)->manager, gathering->devices);
+	failed_list(router_of(call)->manager, gathering->devices);
+	gathered(gathering);
+}
