@@ -131,7 +131,7 @@ static const struct method {
 	  { { "device", JSON_STRING, true }, { "options", JSON_OBJECT, true },
 	    { "persist", JSON_TRUE, false } } },
 	{ OURS "Features", call_features, {} },
-	{ OURS "Backends", call_backends, {} },
+	{ OURS "Backends", call_backends, { { "files", JSON_TRUE, false } } },
 	{ OURS "Wait", call_wait, { { "device", JSON_STRING, true } } },
 	{ OURS "Collect", call_collect, { { "force", JSON_TRUE, false } } },
 };

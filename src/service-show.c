@@ -212,21 +212,29 @@ void call_features(struct service_call *call)
 	features_ask(&job->query, manager_of(call)->host->ctrl);
 }
 
-static json_t *options_json(const struct ublkd_option *table)
+static json_t *option_json(const struct ublkd_option *option)
+{
+	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:o, s:s}", "name", option->name, "type",
+			 option_type_name(option), "required", option->required, "makes",
+			 option->makes, "live", option->live, "preset", text_or_null(option->preset),
+			 "argument", text_or_null(option->arg), "help", option->help);
+}
+
+/* files: only those that are paths of files, or have one made. */
+static json_t *options_json(const struct ublkd_option *table, bool files)
 {
 	json_t *options = json_array();
 
-	for (const struct ublkd_option *o = table; o->name; o++)
-		json_array_append_new(options,
-				      json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:o, s:s}", "name",
-						o->name, "type", option_type_name(o), "required",
-						o->required, "makes", o->makes, "live", o->live, "preset", text_or_null(o->preset), "argument",
-						text_or_null(o->arg), "help", o->help));
+	for (const struct ublkd_option *o = table; o->name; o++) {
+		if (!files || o->makes || o->type == UBLKD_OPT_PATH)
+			json_array_append_new(options, option_json(o));
+	}
 	return options;
 }
 
 void call_backends(struct service_call *call)
 {
+	bool files = service_flag(call, "files");
 	json_t *all = json_array();
 
 	for (unsigned i = 0; backends[i]; i++)
@@ -234,8 +242,8 @@ void call_backends(struct service_call *call)
 						     backends[i]->name, "summary",
 						     backends[i]->summary, "filter",
 						     backends[i]->filter, "options",
-						     options_json(backends[i]->options)));
-	service_reply(call, json_pack("{s:o, s:o}", "device", options_json(device_options),
+						     options_json(backends[i]->options, files)));
+	service_reply(call, json_pack("{s:o, s:o}", "device", options_json(device_options, files),
 				      "backends", all));
 }
 

@@ -245,7 +245,7 @@ static bool is_layer(const char *layers, const char *name)
 	}
 }
 
-/* One that the server knows; NULL: none. known: its answer to Backends. */
+/* One that is a file's, as the server knows it; NULL: none. known: its answer to Backends. */
 static json_t *find_option(json_t *known, const char *layers, const char *name)
 {
 	json_t *option = find_in(json_object_get(known, "device"), name), *backend;
@@ -387,7 +387,8 @@ static bool is_unused(const struct ctl *ctl, int status)
 static int run_add(struct ctl *ctl)
 {
 	int status = EXIT_USAGE;
-	json_t *known = call(ctl, "io.ublkd.Backends", NULL, &status), *options, *numbers = NULL;
+	json_t *known = call(ctl, "io.ublkd.Backends", json_pack("{s:b}", "files", true), &status);
+	json_t *options, *numbers = NULL;
 
 	if (!known)
 		return status;

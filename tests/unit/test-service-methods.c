@@ -668,6 +668,19 @@ static void the_interface_has_every_method_and_no_other(void **state)
 			"{\"name\":\"path\",\"type\":\"path\",\"required\":true");
 }
 
+/* What a client has to know before it opens them. */
+static void options_that_are_files_are_told_alone(void **state)
+{
+	const char *answer = answer_to("{\"method\":\"io.ublkd.Backends\",\"parameters\":{\"files\":true}}");
+
+	(void)state;
+	assert_contains(answer, "{\"parameters\":{\"device\":[],");
+	assert_contains(answer, "{\"name\":\"path\",\"type\":\"path\"");
+	assert_contains(answer, "{\"name\":\"create\",\"type\":\"size\",\"required\":false,\"makes\":true");
+	assert_null(strstr(answer, "\"makes\":false,\"live\":true"));
+	assert_true(strlen(answer) < 2500);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -690,6 +703,7 @@ int main(void)
 		TEST(what_the_last_server_left_is_listed),
 		TEST(a_stop_answers_those_who_wait),
 		TEST(what_was_added_to_the_last_server_is_added_again),
+		TEST(options_that_are_files_are_told_alone),
 		TEST(the_interface_has_every_method_and_no_other),
 	};
 
