@@ -16,6 +16,7 @@
 #include "log.h"
 #include "privilege.h"
 #include "serve.h"
+#include "util/json.h"
 #include "util/macros.h"
 #include "util/self.h"
 #include "worker-process.h"
@@ -176,7 +177,7 @@ static struct member *new_member(struct serve *serve, const char *name)
 /* The socket has all of it by now, and then its end. */
 static void take_device(struct serve *serve, int socket, int *fds, unsigned count)
 {
-	json_t *device = json_loadfd(socket, 0, NULL);
+	json_t *device = json_read(socket, 0, NULL);
 	json_t *name = json_object_get(device, "name");
 	struct member *member = new_member(serve, json_string_value(name));
 	const char *before;

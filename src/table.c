@@ -13,6 +13,7 @@
 
 #include "log.h"
 #include "orphan.h"
+#include "util/json.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -190,7 +191,7 @@ static json_t *load(const struct table *table, const char *file, json_error_t *e
 		snprintf(error->text, sizeof(error->text), "no small regular file");
 		return NULL;
 	}
-	return json_loadfd(fd, JSON_REJECT_DUPLICATES, error);
+	return json_read(fd, JSON_REJECT_DUPLICATES, error);
 }
 
 static void read_entry(const struct table *table, struct table_entry *entry, const char *file)
@@ -540,15 +541,16 @@ static int write_file(const struct table *table, const struct table_entry *entry
 	_cleanup_fd_ int fd = openat(table->folder, file,
 				     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	json_t *object;
-	bool written;
+	int ret;
 
 	if (fd < 0)
 		return -errno;
 	object = to_json(entry);
-	errno = ENOMEM;
-	written = !json_dumpfd(object, fd, JSON_INDENT(1) | JSON_PRESERVE_ORDER) && !fsync(fd);
+	ret = json_write(object, fd, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
 	json_decref(object);
-	return written ? 0 : -errno;
+	if (!ret && fsync(fd))
+		ret = -errno;
+	return ret;
 }
 
 int table_write(const struct table *table, const struct table_entry *entry)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "spec.h"
+#include "util/json.h"
 #include "util/macros.h"
 #include "util/self.h"
 
@@ -226,7 +227,7 @@ int worker_process_give(const struct worker_process *process, json_t *device,
 
 	if (ret)
 		return ret;
-	if (json_dumpfd(device, pair[0], JSON_COMPACT))
+	if (json_write(device, pair[0], JSON_COMPACT))
 		ret = -EMSGSIZE;
 	else
 		ret = send_other(process, WORKER_DEVICE, pair, files);
