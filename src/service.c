@@ -377,16 +377,6 @@ static void go_on(struct client *client)
 		watch_all(client);
 }
 
-/* What came in the middle of a call is read behind it; the end of the client is known now. */
-static void look_for_end(struct client *client)
-{
-	struct pollfd peer = { .fd = client->fd };
-
-	ev_io_stop(client->service->loop, &client->on_input);
-	if (client->service->on_hang_up && poll(&peer, 1, 0) > 0 && peer.revents & POLLHUP)
-		client->service->on_hang_up(client->call);
-}
-
 static ssize_t receive(struct client *client)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(SERVICE_FILES * sizeof(int))];
@@ -403,6 +393,46 @@ static ssize_t receive(struct client *client)
 	return got;
 }
 
+/* false: there is no memory. */
+static bool make_room(struct client *client)
+{
+	size_t size = client->input_size ? 2 * client->input_size : 1024;
+	char *more;
+
+	if (client->input_used < client->input_size)
+		return true;
+	more = realloc(client->input, size);
+	if (!more)
+		return false;
+	client->input = more;
+	client->input_size = size;
+	return true;
+}
+
+static bool has_gone(const struct client *client)
+{
+	struct pollfd peer = { .fd = client->fd };
+
+	return client->service->on_hang_up && poll(&peer, 1, 0) > 0 && peer.revents & POLLHUP;
+}
+
+/*
+ * In the middle of a call the end of the client is looked for. What it sends meanwhile is kept for
+ * later, as far as there is room for a message: else its end would not show behind that.
+ */
+static void on_input_in_call(struct client *client)
+{
+	bool gone = has_gone(client);
+	ssize_t got = 0;
+
+	if (!gone && client->input_used <= SERVICE_MESSAGE_MAX && make_room(client))
+		got = receive(client);
+	if (got <= 0 && got != -EAGAIN && got != -EINTR)
+		ev_io_stop(client->service->loop, &client->on_input);
+	if (gone)
+		client->service->on_hang_up(client->call);
+}
+
 static void on_input(struct ev_loop *loop, ev_io *watcher, int events)
 {
 	struct client *client = container_of(watcher, struct client, on_input);
@@ -411,19 +441,12 @@ static void on_input(struct ev_loop *loop, ev_io *watcher, int events)
 	(void)loop;
 	(void)events;
 	if (client->call) {
-		look_for_end(client);
+		on_input_in_call(client);
 		return;
 	}
-	if (client->input_used == client->input_size) {
-		size_t size = client->input_size ? 2 * client->input_size : 1024;
-		char *more = realloc(client->input, size);
-
-		if (!more) {
-			hang_up(client);
-			return;
-		}
-		client->input = more;
-		client->input_size = size;
+	if (!make_room(client)) {
+		hang_up(client);
+		return;
 	}
 	got = receive(client);
 	if (got == -EAGAIN || got == -EINTR)

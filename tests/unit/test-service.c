@@ -344,12 +344,25 @@ static void a_hang_up_is_noticed_during_a_call(void **state)
 	service_reply(kept, NULL);
 	assert_int_equal(service.nr_clients, 0);
 
+	/* Behind the next call, too, which came in the meantime. */
+	fd = new_client();
+	PUT(fd, "{\"method\":\"t.Keep\"}");
+	turn(3);
+	PUT(fd, "{\"method\":\"t.Echo\"}");
+	turn(3);
+	assert_int_equal(hung_up, 1);
+	close(fd);
+	turn(3);
+	assert_int_equal(hung_up, 2);
+	service_reply(kept, NULL);
+	assert_int_equal(service.nr_clients, 0);
+
 	/* Who says only that nothing more comes still hears the answer. */
 	fd = new_client();
 	PUT(fd, "{\"method\":\"t.Keep\"}");
 	shutdown(fd, SHUT_WR);
 	turn(3);
-	assert_int_equal(hung_up, 1);
+	assert_int_equal(hung_up, 2);
 	service_reply(kept, NULL);
 	turn(3);
 	assert_string_equal(got(fd), "{\"parameters\":{}}|$");
