@@ -44,13 +44,13 @@ static void forget(struct device *device)
 	device->entered = false;
 }
 
-/* Not what is deleted, though its number may be its last user's still. */
+/*
+ * Not what is deleted, though its number may be its last user's still, or that of another device
+ * by now.
+ */
 static bool is_in_driver(const struct device *device)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", device->id);
-	return !access(path, F_OK);
+	return device->in_driver && node_in_driver(device->id) == device->in_driver;
 }
 
 static void end_deleted(struct device *device, bool gone)
@@ -97,7 +97,8 @@ static void deleted(struct ctrl_command *command, int result)
 
 /*
  * The deletion stands, even when our waiting for its end is interrupted: the
- * driver finishes it when the last user closes the disk.
+ * driver finishes it when the last user closes the disk. It waits for the number to be free, and
+ * when another device gets that in the same moment, for the end of that one.
  */
 static void delete_late(struct ctrl_command *command)
 {
@@ -106,6 +107,12 @@ static void delete_late(struct ctrl_command *command)
 	/* The first that it does; where many devices go at once, it may be late itself. */
 	if (is_in_driver(device))
 		return;
+	if (node_in_driver(device->id)) {
+		ctrl_abandon(command);
+		forget(device);
+		device_end(device);
+		return;
+	}
 	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
 		   "free again when its last user is gone",
 		   device->draining || device->lost ? "what was left failed" :
@@ -122,6 +129,7 @@ static void delete(struct device *device)
 	if (device->shape.char_fd >= 0)
 		close(device->shape.char_fd);
 	device->shape.char_fd = -1;
+	device->in_driver = node_in_driver(device->id);
 	device_issue(device, UBLK_CMD_DEL_DEV, NULL, 0, 0,
 	      device->forced ? FORCED_PATIENCE : DELETE_PATIENCE, deleted);
 	device->command.late = delete_late;

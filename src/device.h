@@ -92,6 +92,7 @@ struct device {
 	bool writing, written;            /* what is cached, before the stop */
 	bool forced;                      /* by device_stop_used() */
 	bool lost;                        /* what could not be written back was given up */
+	ino_t in_driver;                  /* before it is deleted, see node_in_driver() */
 	bool lingers;                     /* gone, but its number is its last user's still */
 	bool leaving;                     /* instead of being stopped */
 	ev_tstamp leave_until;            /* when what is not done by then is left as it is */

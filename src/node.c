@@ -305,6 +305,15 @@ void node_abandon(struct node *node)
 	node->step = WAIT_NODE;
 }
 
+ino_t node_in_driver(unsigned id)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%u", id);
+	return stat(path, &st) ? 0 : st.st_ino;
+}
+
 void node_await_end(struct node *node)
 {
 	start(node, WAIT_GONE, GONE_SECONDS);

@@ -56,6 +56,12 @@ void node_abandon(struct node *node);
 /* Calls gone(): whether the node disappeared within a bounded time. */
 void node_await_end(struct node *node);
 
+/*
+ * Which device the driver has by this number, of those that had it one after another: the inode of
+ * its folder in sysfs, which no other gets. 0: none.
+ */
+ino_t node_in_driver(unsigned id);
+
 /* What the kernel says of /dev/ublkbN's size. 0 or -errno. */
 int node_sectors(unsigned id, uint64_t *sectors);
 

@@ -25,15 +25,17 @@ static void issue_life(struct device *device, uint32_t op, void *buffer, size_t 
 		       void (*done)(struct ctrl_command *command, int result));
 static int remove_entry(const struct table *table, const char *name);
 static void await_end(struct node *node);
-static int look_at(const char *path, int mode);
+static ino_t look_at(unsigned id);
+static void abandon_command(struct ctrl_command *command);
 
 #define helper_start start_helper
 #define helper_abandon abandon_helper
 #define ctrl_issue issue
+#define ctrl_abandon abandon_command
 #define device_issue issue_life
 #define table_remove remove_entry
 #define node_await_end await_end
-#define access look_at
+#define node_in_driver look_at
 #include "../../src/device-down.c"
 #include "../../src/device-use.c"
 #include "../../src/device-write.c"
@@ -50,7 +52,7 @@ static struct {
 	struct ctrl_command *command;
 	int status;            /* -1: it is not gone */
 	unsigned in_use;
-	bool in_driver;
+	ino_t in_driver;
 } seen;
 
 static int start_helper(struct helper *helper, struct ev_loop *loop, const char *const *args,
@@ -128,11 +130,16 @@ static void await_end(struct node *node)
 }
 
 /* It is sysfs that is asked. */
-static int look_at(const char *path, int mode)
+static void abandon_command(struct ctrl_command *command)
 {
-	assert_string_equal(path, "/sys/class/ublk-char/ublkc999999");
-	assert_int_equal(mode, F_OK);
-	return seen.in_driver ? 0 : -1;
+	command->pending = false;
+	seen.op = 0;
+}
+
+static ino_t look_at(unsigned id)
+{
+	assert_int_equal(id, 999999);
+	return seen.in_driver;
 }
 
 /* ---- a device ----------------------------------------------------------------------------- */
@@ -351,7 +358,7 @@ static void what_the_driver_has_no_more_is_forgotten(void **state)
 static void what_the_driver_still_has_stays_in_the_table(void **state)
 {
 	(void)state;
-	seen.in_driver = true;
+	seen.in_driver = 7;
 	device.info.ublksrv_flags = device.found.ublksrv_flags = 5;
 	stop_until_deleted(-EINTR);
 	command_ends(UBLK_CMD_GET_DEV_INFO2, 0);
@@ -362,7 +369,7 @@ static void what_the_driver_still_has_stays_in_the_table(void **state)
 static void what_has_the_number_by_now_is_another(void **state)
 {
 	(void)state;
-	seen.in_driver = true;
+	seen.in_driver = 7;
 	device.info.ublksrv_flags = 5;
 	device.found.ublksrv_flags = 6;
 	stop_until_deleted(-EINTR);
@@ -371,10 +378,31 @@ static void what_has_the_number_by_now_is_another(void **state)
 	assert_int_equal(seen.removed, 1);
 }
 
+/* The driver waits for the number to be free, and misses that when it is given away at once. */
+static void who_has_the_number_by_now_is_not_waited_for(void **state)
+{
+	(void)state;
+	seen.in_driver = 7;
+	device_stop(&device, false);
+	helper_ends(EXIT_DONE);
+	command_ends(UBLK_CMD_STOP_DEV, 0);
+	assert_int_equal(seen.op, UBLK_CMD_DEL_DEV);
+	/* It has not come to it yet. */
+	seen.command->late(seen.command);
+	assert_int_equal(seen.op, UBLK_CMD_DEL_DEV);
+	assert_int_equal(seen.status, -1);
+	seen.in_driver = 8;
+	seen.command->late(seen.command);
+	assert_int_equal(seen.op, 0);
+	assert_int_equal(seen.status, EXIT_DONE);
+	assert_int_equal(seen.removed, 1);
+	assert_false(device.lingers);
+}
+
 static void a_driver_that_does_not_know_decides(void **state)
 {
 	(void)state;
-	seen.in_driver = true;
+	seen.in_driver = 7;
 	stop_until_deleted(-EIO);
 	command_ends(UBLK_CMD_GET_DEV_INFO2, -ENODEV);
 	assert_int_equal(seen.status, EXIT_DONE);
@@ -479,6 +507,7 @@ int main(void)
 		TEST(what_the_driver_has_no_more_is_forgotten),
 		TEST(what_the_driver_still_has_stays_in_the_table),
 		TEST(what_has_the_number_by_now_is_another),
+		TEST(who_has_the_number_by_now_is_not_waited_for),
 		TEST(a_driver_that_does_not_know_decides),
 		TEST(a_deletion_writes_back_first),
 		TEST(a_deletion_that_cannot_write_back_is_refused),
