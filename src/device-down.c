@@ -107,19 +107,14 @@ static void delete_late(struct ctrl_command *command)
 	/* The first that it does; where many devices go at once, it may be late itself. */
 	if (is_in_driver(device))
 		return;
-	if (node_in_driver(device->id)) {
-		ctrl_abandon(command);
-		forget(device);
-		device_end(device);
-		return;
-	}
-	ublkd_note("the device is stopped, and %s, but it is still open or mounted: its number is "
-		   "free again when its last user is gone",
-		   device->draining || device->lost ? "what was left failed" :
-						      "its data written back");
+	device->lingers = !node_in_driver(device->id);
+	if (device->lingers)
+		ublkd_note("the device is stopped, and %s, but it is still open or mounted: its "
+			   "number is free again when its last user is gone",
+			   device->draining || device->lost ? "what was left failed" :
+							      "its data written back");
 	ctrl_abandon(command);
 	forget(device);
-	device->lingers = true;
 	device_end(device);
 }
 
