@@ -21,6 +21,8 @@
 
 /* A device's commands come in quick succession, and then none for days. Seconds. */
 #define IDLE_SECONDS 3
+/* Before the first there is no telling. */
+#define PREPARED_SECONDS 1e9
 /* For who was killed, unless the driver has it. */
 #define DEATH_SECONDS 1
 
@@ -261,4 +263,14 @@ int ctrl_helper_run(struct ctrl *ctrl, struct ctrl_command *command)
 	}
 	helper = start(ctrl);
 	return helper ? send_order(helper, command) : -EAGAIN;
+}
+
+void ctrl_helper_prepare(struct ctrl *ctrl)
+{
+	struct ctrl_helper *helper = start(ctrl);
+
+	if (!helper)
+		return;
+	ev_timer_set(&helper->timer, PREPARED_SECONDS, 0);
+	ev_timer_start(ctrl->loop, &helper->timer);
 }

@@ -63,6 +63,8 @@ struct ctrl_helper {
 
 /* ctrl_ended() follows, see ctrl.h, when its process was killed, too. -errno: there is no process. */
 int ctrl_helper_run(struct ctrl *ctrl, struct ctrl_command *command);
+/* Starts one for a command that may be long in coming. */
+void ctrl_helper_prepare(struct ctrl *ctrl);
 /* Its command is late: it gets no other, and is among those that are stuck until it ends. */
 void ctrl_helper_late(struct ctrl_helper *helper);
 /* Kills it; nobody waits for its command any more. */

@@ -373,7 +373,7 @@ static void hand_over(struct serve *serve)
 
 static void need_files(struct serve *serve)
 {
-	rlim_t files = FILES_PER_PROCESS;
+	rlim_t files = FILES_PER_PROCESS + FILES_PER_WORKER; /* the spare one's */
 
 	if (serve->config.socket)
 		files += 2 * SERVICE_CLIENTS + SERVICE_ALL_FILES;

@@ -174,6 +174,19 @@ static struct member *new_member(struct serve *serve, const char *name)
 	return NULL;
 }
 
+/* For ps, and for messages: a process that was there before has no name until its first device. */
+static void take_name(struct given *given, const char *name)
+{
+	size_t size = strlen(given->title);
+
+	if (given->name || !name)
+		return;
+	memset(given->title, 0, size);
+	memcpy(given->title, name, MIN(strlen(name), size));
+	given->name = given->title;
+	self_set_name("ublkd", given->name);
+}
+
 /* The socket has all of it by now, and then its end. */
 static void take_device(struct serve *serve, int socket, int *fds, unsigned count)
 {
@@ -190,6 +203,7 @@ static void take_device(struct serve *serve, int socket, int *fds, unsigned coun
 		json_decref(device);
 		return;
 	}
+	take_name(&serve->given, json_string_value(json_object_get(device, "worker")));
 	before = log_switch(member->name);
 	status = fill(member, device, fds, count);
 	log_switch(before);
@@ -299,6 +313,8 @@ static int open_worker(struct serve *serve)
 	serve->host.no_hunt = true;
 	serve->host.stays = true;
 	serve->ctrl.stuck.on_stuck = say_stuck;
+	if (!serve->given.name)
+		ctrl_helper_prepare(&serve->ctrl);
 	return EXIT_DONE;
 }
 
@@ -344,7 +360,10 @@ static const struct serve_mode serve_worker = {
 	.leave = leave_worker,
 };
 
-/* CHANNEL [OPTION…] -- NAME; without a state, which has no user's device, it is a user's. */
+/*
+ * CHANNEL [OPTION…] -- NAME, or WORKER_SPARE; without a state, which has no user's device, it is a
+ * user's.
+ */
 static int read_arguments(struct serve *serve, int argc, char **argv)
 {
 	int i = 1, status = EXIT_DONE;
@@ -356,8 +375,13 @@ static int read_arguments(struct serve *serve, int argc, char **argv)
 		status = serve_flag(serve, argv[i]);
 	if (status || argc - ++i != 1)
 		return EXIT_USAGE;
-	serve->given.name = argv[i];
-	self_set_name("ublkd", argv[i]);
+	serve->given.title = argv[i];
+	if (!strncmp(argv[i], WORKER_SPARE, strlen(WORKER_SPARE))) {
+		self_set_name("ublkd", "spare");
+	} else {
+		serve->given.name = argv[i];
+		self_set_name("ublkd", argv[i]);
+	}
 	return EXIT_DONE;
 }
 

@@ -29,7 +29,8 @@ struct member;
 
 /* What a worker has of its supervisor. */
 struct given {
-	const char *name; /* of the devices, or of the only one; for messages */
+	char *title;      /* the last argument, which ps shows */
+	const char *name; /* of the devices, or of the only one; for messages; NULL: none came yet */
 	int channel;
 	ev_io on_channel;
 	struct member *members; /* its devices */

@@ -20,14 +20,12 @@
 #include "util/macros.h"
 #include "util/parse.h"
 
-#define NAME_MOST 64
-
 bool spec_name_fits(const char *name)
 {
 	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 			       "0123456789._-");
 
-	return length && length <= NAME_MOST && !name[length];
+	return length && length <= SPEC_NAME_MOST && !name[length];
 }
 
 void spec_init(struct spec *spec)

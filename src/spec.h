@@ -17,6 +17,7 @@
 
 #define SPEC_MOST_LAYERS 4
 #define SPEC_MOST_FILES 8 /* of a layer, that a client has opened */
+#define SPEC_NAME_MOST 64
 #define SPEC_NAME_EXPECTED "1…64 letters, digits, '.', '_' or '-'"
 
 /* A backend as it was named, or a filter before it. */

@@ -122,6 +122,15 @@ static bool is_gone(const struct supervisor *supervisor)
 				     !supervisor->groups && !supervisor->stays;
 }
 
+static void be_gone(struct supervisor *supervisor)
+{
+	/* The last process to end is the one that nobody needed. */
+	if (spare_end(&supervisor->spare))
+		return;
+	supervisor->gone = true;
+	supervisor->on_gone(supervisor);
+}
+
 /* Called whenever a worker is one step further. */
 void supervisor_go_on(struct supervisor *supervisor)
 {
@@ -136,12 +145,13 @@ void supervisor_go_on(struct supervisor *supervisor)
 		supervisor->on_handed(supervisor);
 	}
 	if (is_gone(supervisor)) {
-		supervisor->gone = true;
-		supervisor->on_gone(supervisor);
+		be_gone(supervisor);
 	} else if (!supervisor->stopped && !supervisor->settled && all_settled(supervisor)) {
 		supervisor->settled = true;
 		supervisor->on_settled(supervisor);
 	}
+	if (supervisor->settled && !supervisor->stopped && !is_gone(supervisor))
+		spare_want(&supervisor->spare);
 }
 
 static void note_status(struct worker *worker, int status)
@@ -596,15 +606,18 @@ static void start(struct worker *worker)
 {
 	const char *before = log_switch(worker->name);
 	struct worker_group *group = worker->group;
-	bool ran = group->process.pid;
 	int status = check_entry(worker), ret;
+	bool runs = group->process.pid;
 
 	worker->error[0] = 0;
 	worker->killed = false;
 	worker->began = ev_now(worker->supervisor->loop);
 	set_state(worker, WORKER_STARTS);
+	/* What is a user's is no user's before. */
+	if (!status && !runs && !group->user)
+		runs = spare_take(&worker->supervisor->spare, &group->process);
 	ret = status ? 0 : worker_group_give(group, worker);
-	if (ret == -EPIPE && ran) {
+	if (ret == -EPIPE && runs) {
 		/* It has died, of which we are to hear. */
 		worker_process_shut(&group->process);
 		set_state(worker, WORKER_WAITS);
@@ -621,6 +634,7 @@ static void start(struct worker *worker)
 
 int supervisor_open(struct supervisor *supervisor)
 {
+	spare_init(&supervisor->spare, supervisor);
 	supervisor->folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (supervisor->folder >= 0)
 		return 0;
@@ -632,6 +646,7 @@ void supervisor_close(struct supervisor *supervisor)
 {
 	struct worker *next;
 
+	spare_close(&supervisor->spare);
 	for (struct worker *w = supervisor->workers; w; w = next) {
 		next = w->next;
 		worker_process_close(&w->group->process);

@@ -19,10 +19,11 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "worker-group.h"
+#include "spare.h"
 #include "spec.h"
 #include "stuck.h"
 #include "table.h"
+#include "worker-group.h"
 
 #define WORKER_FILES SPEC_MOST_FILES
 
@@ -102,6 +103,7 @@ struct supervisor {
 
 	struct worker *workers; /* supervisor.c's from here on; others may read */
 	struct worker_group *groups;
+	struct spare spare;
 	unsigned starting;
 	int folder; /* that we were started in, which relative paths are relative to */
 	int status; /* of the first that failed, and that nobody asked for */

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "worker-group.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -10,8 +9,6 @@
 #include "log.h"
 #include "supervisor.h"
 #include "util/macros.h"
-
-#define MOST_ARGUMENTS 16
 
 /* ---- who is in it ----------------------------------------------------------------------- */
 
@@ -161,30 +158,13 @@ void worker_group_change(struct worker *worker, const struct worker_process *cal
 
 /* ---- its process ------------------------------------------------------------------------ */
 
-/* ["--as" USER "ublkd"] "--worker" CHANNEL OPTION… "--" NAME */
 static int start(struct worker_group *group)
 {
 	const struct supervisor *supervisor = group->supervisor;
-	char *const *options = group->user ? supervisor->options_of_users : supervisor->options;
-	char *argv[MOST_ARGUMENTS];
-	size_t used = 0;
 
-	argv[used++] = (char *)(uintptr_t)"ublkd";
-	if (group->user) {
-		argv[used++] = (char *)(uintptr_t)"--as";
-		argv[used++] = group->user;
-		argv[used++] = (char *)(uintptr_t)"ublkd";
-	}
-	argv[used++] = (char *)(uintptr_t)"--worker";
-	argv[used++] = (char *)(uintptr_t)WORKER_CHANNEL;
-	for (size_t i = 0; options[i]; i++) {
-		assert(used < MOST_ARGUMENTS - 3);
-		argv[used++] = options[i];
-	}
-	argv[used++] = (char *)(uintptr_t)"--";
-	argv[used++] = group->name;
-	argv[used] = NULL;
-	return worker_process_start(&group->process, argv, supervisor->folder);
+	return worker_process_start(&group->process,
+				    group->user ? supervisor->options_of_users : supervisor->options,
+				    group->user, group->name, supervisor->folder);
 }
 
 /* Read by fill() of serve-worker.c. */
@@ -194,9 +174,10 @@ static json_t *describe(const struct worker *worker)
 
 	for (const struct ublkd_passed *p = worker->passed; p->option; p++)
 		json_array_append_new(files, json_string(p->option));
-	return json_pack("{s:s, s:s, s:O, s:b, s:b, s:o}", "name", worker->name, "backend",
-			 worker->backend, "settings", worker->settings, "added", worker->added,
-			 "asks", worker->supervisor->one_by_one, "files", files);
+	return json_pack("{s:s, s:s, s:s, s:O, s:b, s:b, s:o}", "name", worker->name, "worker",
+			 worker->group->name, "backend", worker->backend, "settings",
+			 worker->settings, "added", worker->added, "asks",
+			 worker->supervisor->one_by_one, "files", files);
 }
 
 bool worker_group_takes(const struct worker_group *group)

@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include "worker-process.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,6 +19,7 @@
 #include "util/self.h"
 
 #define MOST_READS 128
+#define MOST_ARGUMENTS 16
 
 /* ---- what it says ----------------------------------------------------------------------- */
 
@@ -161,14 +164,50 @@ static int spawn(pid_t *pid, char *const *argv, int folder, const struct ends *e
 	return ret;
 }
 
-int worker_process_start(struct worker_process *process, char *const *argv, int folder)
+/* ["--as" USER "ublkd"] "--worker" CHANNEL OPTION… "--" NAME */
+static int exec_worker(pid_t *pid, char *const *options, const char *user, const char *name,
+		       int folder, const struct ends *ends)
+{
+	char title[SPEC_NAME_MOST + 1], *argv[MOST_ARGUMENTS];
+	size_t used = 0;
+
+	argv[used++] = (char *)(uintptr_t)"ublkd";
+	if (user) {
+		argv[used++] = (char *)(uintptr_t)"--as";
+		argv[used++] = (char *)(uintptr_t)user;
+		argv[used++] = (char *)(uintptr_t)"ublkd";
+	}
+	argv[used++] = (char *)(uintptr_t)"--worker";
+	argv[used++] = (char *)(uintptr_t)WORKER_CHANNEL;
+	for (size_t i = 0; options[i]; i++) {
+		assert(used < MOST_ARGUMENTS - 3);
+		argv[used++] = options[i];
+	}
+	argv[used++] = (char *)(uintptr_t)"--";
+	/* It writes there what it is called, which ps shows. */
+	snprintf(title, sizeof(title), "%-*s", SPEC_NAME_MOST, WORKER_SPARE);
+	argv[used++] = name ? (char *)(uintptr_t)name : title;
+	argv[used] = NULL;
+	return spawn(pid, argv, folder, ends);
+}
+
+static void watch(struct worker_process *process, int out, int err)
+{
+	watch_stream(process, &process->out, out, process->on_line);
+	watch_stream(process, &process->err, err, process->on_log);
+	ev_child_init(&process->child, on_end, process->pid, 0);
+	ev_child_start(process->loop, &process->child);
+}
+
+int worker_process_start(struct worker_process *process, char *const *options, const char *user,
+			 const char *name, int folder)
 {
 	struct ends ends;
 	pid_t pid = 0;
 	int ret = open_ends(&ends);
 
 	if (!ret)
-		ret = spawn(&pid, argv, folder, &ends);
+		ret = exec_worker(&pid, options, user, name, folder, &ends);
 	close_ends(&ends, 1);
 	if (ret) {
 		close_ends(&ends, 0);
@@ -178,11 +217,34 @@ int worker_process_start(struct worker_process *process, char *const *argv, int 
 	/* Its number is its own until it is waited for, which may be before we hear of that. */
 	process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	process->channel = ends.channel[1];
-	watch_stream(process, &process->out, ends.out[0], process->on_line);
-	watch_stream(process, &process->err, ends.err[0], process->on_log);
-	ev_child_init(&process->child, on_end, pid, 0);
-	ev_child_start(process->loop, &process->child);
+	watch(process, ends.out[0], ends.err[0]);
 	return 0;
+}
+
+static void unwatch(struct worker_process *process)
+{
+	ev_io_stop(process->loop, &process->out.readable);
+	ev_io_stop(process->loop, &process->err.readable);
+	ev_child_stop(process->loop, &process->child);
+}
+
+static void move_text(struct worker_stream *stream, const struct worker_stream *other)
+{
+	memcpy(stream->text, other->text, other->used);
+	stream->used = other->used;
+}
+
+void worker_process_move(struct worker_process *process, struct worker_process *other)
+{
+	unwatch(other);
+	process->pid = other->pid;
+	process->pidfd = other->pidfd;
+	process->channel = other->channel;
+	watch(process, other->out.readable.fd, other->err.readable.fd);
+	move_text(&process->out, &other->out);
+	move_text(&process->err, &other->err);
+	other->pid = 0;
+	other->pidfd = other->channel = -1;
 }
 
 /* ---- what it is sent -------------------------------------------------------------------- */

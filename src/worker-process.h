@@ -14,7 +14,9 @@
 
 #include <ublkd/backend.h>
 
-/* Its argument: the descriptor of its channel, */
+/* What its last argument says while it has had no device. No device, and no worker, is called so. */
+#define WORKER_SPARE "(spare)"
+/* An argument: the descriptor of its channel, */
 #define WORKER_CHANNEL "3"
 /* on which a byte says what the descriptors are that come with it: */
 #define WORKER_CALL 'c'   /* a socket, for calls */
@@ -50,8 +52,15 @@ struct worker_process {
 	struct worker_stream out, err;
 };
 
-/* In this folder. 0, and on_death() follows, or -errno. */
-int worker_process_start(struct worker_process *process, char *const *argv, int folder);
+/*
+ * With these options, NULL behind them, in this folder. user: who it is to be, by identity_text();
+ * NULL: as we are. name: as users know it, NULL: its first device says that. 0, and on_death()
+ * follows, or -errno.
+ */
+int worker_process_start(struct worker_process *process, char *const *options, const char *user,
+			 const char *name, int folder);
+/* The other's process is this one's, whose callbacks hear of it from now on. */
+void worker_process_move(struct worker_process *process, struct worker_process *other);
 /*
  * A device for it to serve. What it says of it by a line follows, or its end. files: for the
  * device, at most SPEC_MOST_FILES, option NULL behind them.

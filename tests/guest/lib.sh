@@ -305,6 +305,16 @@ use_device() {
 	[ -b "$DEV" ] || fail "$DEV is printed and is no block device"
 }
 
+# workers_of PID: the processes that serve its devices, one each line, without the one that waits for the next device
+workers_of() {
+	pgrep -P "$1" -f -- '--worker .* -- [^(]'
+}
+
+# spare_of PID: that one
+spare_of() {
+	pgrep -P "$1" -f -- '--worker .* -- \(spare\)'
+}
+
 # start_service ARG…: ublkd serve with the socket UBLKD_SOCKET, in the background until it can be talked to
 start_service() {
 	export UBLKD_SOCKET=$PWD/socket

@@ -12,9 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "supervisor.h"
+#include "util/json.h"
 #include "util/macros.h"
 
 /* Seconds for anything to come. */
@@ -28,13 +31,30 @@ static int last_status;
 
 /* ---- the processes ---------------------------------------------------------------------- */
 
+/* What it is called by who gives it a device: the name is then what it does. */
+static const char *name_given(void)
+{
+	char control[CMSG_SPACE(sizeof(int))] = { 0 }, what;
+	struct iovec data = { .iov_base = &what, .iov_len = 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+				  .msg_controllen = sizeof(control) };
+	int socket;
+
+	if (recvmsg(atoi(WORKER_CHANNEL), &message, 0) != 1 || what != WORKER_DEVICE)
+		return NULL;
+	memcpy(&socket, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(socket));
+	return json_string_value(json_object_get(json_read(socket, 0, NULL), "worker"));
+}
+
 static int act(const char *name)
 {
+	const char *given = name_given();
 	char what;
 
-	/* It was given something. */
-	if (read(atoi(WORKER_CHANNEL), &what, 1) != 1)
+	if (!given)
 		return 4;
+	if (!strncmp(name, WORKER_SPARE, strlen(WORKER_SPARE)))
+		name = given;
 	if (!strcmp(name, "fails")) {
 		printf("fails gone 3\n");
 		fflush(stdout);
@@ -299,6 +319,80 @@ static void a_path_is_that_of_the_last_that_had_it(void **state)
 	assert_ptr_equal(supervisor_find(&supervisor, "dies"), waits);
 }
 
+/* When there is one that has no device. */
+static pid_t wait_for_spare(void)
+{
+	ev_tstamp until = ev_time() + PATIENCE;
+
+	while (!supervisor.spare.process.pid && ev_time() < until)
+		ev_run(supervisor.loop, EVRUN_ONCE);
+	assert_int_not_equal(supervisor.spare.process.pid, 0);
+	return supervisor.spare.process.pid;
+}
+
+static void a_spare_process_is_that_of_the_next_device(void **state)
+{
+	struct worker *a = add("a", true, "worker", "living");
+	pid_t spare;
+
+	(void)state;
+	supervisor_start(&supervisor);
+	wait_for(&lives, 1);
+	spare = wait_for_spare();
+	assert_int_not_equal(worker_pid(a), spare);
+	assert_int_equal(worker_kill(a), 0);
+	wait_for(&lives, 2);
+	assert_int_equal(worker_pid(a), spare);
+	assert_int_equal(failures + ends, 0);
+	/* It is a process as any other: its end is heard of, and there is another. */
+	assert_int_not_equal(wait_for_spare(), spare);
+	spare = wait_for_spare();
+	assert_int_equal(worker_kill(a), 0);
+	wait_for(&lives, 3);
+	assert_int_equal(worker_pid(a), spare);
+	assert_int_equal(processes_ended, 2);
+}
+
+static void a_spare_process_that_is_dead_serves_nothing(void **state)
+{
+	struct worker *a = add("a", true, "worker", "living");
+	siginfo_t info;
+	pid_t spare;
+
+	(void)state;
+	supervisor_start(&supervisor);
+	wait_for(&lives, 1);
+	spare = wait_for_spare();
+	/* Nobody has heard of that yet. */
+	assert_int_equal(kill(spare, SIGKILL), 0);
+	assert_int_equal(waitid(P_PID, (id_t)spare, &info, WEXITED | WNOWAIT), 0);
+	assert_int_equal(worker_kill(a), 0);
+	wait_for(&lives, 2);
+	assert_int_not_equal(worker_pid(a), spare);
+	assert_int_equal(a->deaths, 0);
+	assert_int_equal(failures + ends, 0);
+	/* Without one it goes as well. */
+	assert_int_equal(worker_kill(a), 0);
+	wait_for(&lives, 3);
+}
+
+static void a_spare_process_ends_with_the_last_device(void **state)
+{
+	struct worker *a = add("a", false, "worker", "living");
+	pid_t spare;
+
+	(void)state;
+	supervisor.stays = false;
+	supervisor_start(&supervisor);
+	wait_for(&lives, 1);
+	spare = wait_for_spare();
+	assert_int_equal(worker_kill(a), 0);
+	wait_for(&gone, 1);
+	assert_int_equal(ends, 1);
+	assert_int_equal(kill(spare, 0), -1);
+	assert_int_equal(errno, ESRCH);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(int argc, char **argv)
@@ -311,6 +405,9 @@ int main(int argc, char **argv)
 		TEST(a_start_of_which_nothing_is_left_is_none),
 		TEST(who_can_be_asked_for_more_has_started),
 		TEST(a_path_is_that_of_the_last_that_had_it),
+		TEST(a_spare_process_is_that_of_the_next_device),
+		TEST(a_spare_process_that_is_dead_serves_nothing),
+		TEST(a_spare_process_ends_with_the_last_device),
 	};
 
 	if (argc > 1 && !strcmp(argv[1], "--worker"))
