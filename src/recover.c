@@ -7,6 +7,7 @@
 
 #include "handover.h"
 #include "log.h"
+#include "node.h"
 #include "udev.h"
 #include "util/clock.h"
 #include "util/macros.h"
@@ -98,16 +99,21 @@ static void deleted(struct ctrl_command *command, int result)
 static void delete_late(struct ctrl_command *command)
 {
 	struct recover *recover = container_of(command, struct recover, command);
+	ino_t now = node_in_driver(command->dev_id);
 
-	ublkd_note("device %u is stopped, but it is still open or mounted: it goes with its last "
-		   "user", command->dev_id);
+	/* By now the number may be that of another device, whose end the driver waits for. */
+	recover->lingers = !now || now == recover->in_driver;
+	if (recover->lingers)
+		ublkd_note("device %u is stopped, but it is still open or mounted: it goes with its "
+			   "last user", command->dev_id);
 	ctrl_abandon(command);
-	recover->lingers = true;
+	recover->late = true;
 	forget(recover);
 }
 
 static void delete(struct recover *recover)
 {
+	recover->in_driver = node_in_driver((unsigned)recover->entry->id);
 	issue(recover, UBLK_CMD_DEL_DEV, DELETE_PATIENCE, deleted, delete_late);
 }
 

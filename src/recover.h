@@ -33,7 +33,9 @@ struct recover {
 	struct helper probe;
 	bool patient;    /* alone: the driver need not have seen yet that the last server is dead */
 	bool stuck;      /* alone: the driver still has a command for it */
-	bool lingers;    /* alone: deleted, but its number is its last user's still */
+	ino_t in_driver; /* before it is deleted, see node_in_driver() */
+	bool late;       /* alone: deleted, and its command is still out */
+	bool lingers;    /* alone: late, as its number is its last user's still */
 	unsigned next;
 	ev_timer timer;  /* between looks at a device that still seems to be served */
 	ev_tstamp until; /* it may */

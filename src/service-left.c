@@ -176,7 +176,7 @@ static void removed(struct recover *recover)
 	if (removal->deleted)
 		go_on(removal);
 	/* The driver writes to it when it comes to it, unless it is a helper's. */
-	else if (!recover->given_up && !(recover->lingers && !recover->command.helper))
+	else if (!recover->given_up && !(recover->late && !recover->command.helper))
 		free(removal);
 }
 
