@@ -163,7 +163,7 @@ void ctrl_helpers_close(struct ctrl *ctrl)
  * It says in the last argument what it runs, which is seen by ps and by doctor, and
  * is as long as that may get. Nothing of ours that somebody reads to its end stays open in it.
  */
-static int spawn(struct ctrl_helper *helper, int fd)
+static int spawn(struct ctrl_helper *helper, int fd, const char *runs)
 {
 	char self[16], title[HELPER_TITLE_SIZE];
 	char *argv[] = { "ublkd", "--helper", HELPER_OF, self, "ublkd", HELPER_CONTROL, title, NULL };
@@ -171,7 +171,7 @@ static int spawn(struct ctrl_helper *helper, int fd)
 	int ret;
 
 	snprintf(self, sizeof(self), "%d", (int)getpid());
-	snprintf(title, sizeof(title), "%*s", HELPER_TITLE_SIZE - 1, "");
+	snprintf(title, sizeof(title), "%-*s", HELPER_TITLE_SIZE - 1, runs);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, fd, STDIN_FILENO);
 	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
@@ -181,7 +181,7 @@ static int spawn(struct ctrl_helper *helper, int fd)
 	return ret;
 }
 
-static struct ctrl_helper *start(struct ctrl *ctrl)
+static struct ctrl_helper *start(struct ctrl *ctrl, const char *runs)
 {
 	struct ctrl_helper *helper = calloc(1, sizeof(*helper));
 	int pair[2];
@@ -192,7 +192,7 @@ static struct ctrl_helper *start(struct ctrl *ctrl)
 	}
 	helper->ctrl = ctrl;
 	helper->fd = pair[0];
-	if (spawn(helper, pair[1])) {
+	if (spawn(helper, pair[1], runs)) {
 		close(pair[0]);
 		close(pair[1]);
 		free(helper);
@@ -261,13 +261,13 @@ int ctrl_helper_run(struct ctrl *ctrl, struct ctrl_command *command)
 			return 0;
 		retire(helper); /* somebody has killed it */
 	}
-	helper = start(ctrl);
+	helper = start(ctrl, "");
 	return helper ? send_order(helper, command) : -EAGAIN;
 }
 
 void ctrl_helper_prepare(struct ctrl *ctrl)
 {
-	struct ctrl_helper *helper = start(ctrl);
+	struct ctrl_helper *helper = start(ctrl, HELPER_SPARE);
 
 	if (!helper)
 		return;

@@ -177,6 +177,9 @@ static int control(char *title)
 	int error = ctrl_open_alone(&ctrl);
 	ssize_t got;
 
+	/* What has not run for days would be swapped out, maybe to a device that waits for it. */
+	if (!strncmp(title, HELPER_SPARE, strlen(HELPER_SPARE)))
+		guard_memory();
 	for (;;) {
 		memset(title, 0, size);
 		got = recv(STDIN_FILENO, &order, sizeof(order), 0);

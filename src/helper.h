@@ -32,6 +32,7 @@ struct helper {
 #define HELPER_NOTHING "nothing" /* ends at once, with success */
 #define HELPER_CONTROL "control" /* TITLE: control commands, see ctrl-helper.h */
 #define HELPER_TITLE_SIZE 160 /* what it runs, see stuck_title() */
+#define HELPER_SPARE "(spare)" /* nothing yet, and maybe for long */
 
 /* PID NAME VERB …: one that ends when its parent, that process, does, and what its messages are about. */
 #define HELPER_OF "of"

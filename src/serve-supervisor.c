@@ -470,7 +470,7 @@ static void on_unstuck(struct stuck_list *list, const struct stuck *stuck)
 static int open_workers(struct serve *serve)
 {
 	struct supervisor *supervisor = &serve->supervisor;
-	int status = make_options(serve) ? EXIT_RUNTIME : EXIT_DONE;
+	int status;
 
 	/* Without a device of its own it would be gone at once. */
 	serve->host.stays = true;
@@ -498,11 +498,10 @@ static int open_workers(struct serve *serve)
 	serve->router.manager = &serve->manager;
 	serve->router.on_more = on_more;
 	serve->router.on_described = on_described;
+	status = supervisor_open(supervisor) || make_options(serve) ? EXIT_RUNTIME : EXIT_DONE;
 	for (unsigned i = 0; !status && i < serve->conf.count; i++)
 		status = add(serve, serve->conf.devices[i]);
-	if (status)
-		return status;
-	return supervisor_open(supervisor) ? EXIT_RUNTIME : EXIT_DONE;
+	return status;
 }
 
 static void close_workers(struct serve *serve)

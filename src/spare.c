@@ -10,6 +10,8 @@
 
 /* Before one is started: who has just got a device has the CPU first. Seconds. */
 #define PAUSE 0.1
+/* So often, while others are being started, which have it even more. */
+#define MOST_PAUSES 10
 /* When one has ended by itself. */
 #define LONG_PAUSE 60
 
@@ -39,8 +41,7 @@ static void on_death(struct worker_process *process, int status)
 	log_debug("the spare process %d has ended (%d)", (int)process->pid, status);
 	process->pid = 0;
 	spare->ends = false;
-	if (!spare->supervisor->stopped)
-		start_in(spare, LONG_PAUSE);
+	start_in(spare, LONG_PAUSE);
 	supervisor_go_on(spare->supervisor);
 }
 
@@ -50,11 +51,14 @@ static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
 	const struct supervisor *supervisor = spare->supervisor;
 
 	(void)loop, (void)events;
-	if (supervisor->stopped)
+	if (supervisor->stopped || supervisor->gone)
 		return;
-	if (supervisor->starting)
+	if (supervisor->starting && spare->pauses++ < MOST_PAUSES) {
 		start_in(spare, PAUSE);
-	else if (worker_process_start(&spare->process, supervisor->options, NULL, NULL,
+		return;
+	}
+	spare->pauses = 0;
+	if (worker_process_start(&spare->process, supervisor->options, NULL, NULL,
 				      supervisor->folder))
 		start_in(spare, LONG_PAUSE);
 }
@@ -90,9 +94,10 @@ bool spare_end(struct spare *spare)
 {
 	if (!spare->process.pid)
 		return false;
-	/* It has nothing to lose. */
+	/* It has nothing to lose; where it cannot be killed, it finds its channel closed. */
 	spare->ends = true;
 	worker_process_kill(&spare->process);
+	worker_process_shut(&spare->process);
 	return true;
 }
 

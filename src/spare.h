@@ -18,6 +18,7 @@ struct spare {
 	struct supervisor *supervisor;
 	struct worker_process process;
 	ev_timer timer; /* until it is started */
+	unsigned pauses;
 	bool ends;      /* it is of no use any more */
 };
 

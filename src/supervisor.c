@@ -124,8 +124,8 @@ static bool is_gone(const struct supervisor *supervisor)
 
 static void be_gone(struct supervisor *supervisor)
 {
-	/* The last process to end is the one that nobody needed. */
-	if (spare_end(&supervisor->spare))
+	/* The last process to end is the one that nobody needed, unless something holds it up. */
+	if (spare_end(&supervisor->spare) && !supervisor->hurries)
 		return;
 	supervisor->gone = true;
 	supervisor->on_gone(supervisor);
@@ -150,7 +150,7 @@ void supervisor_go_on(struct supervisor *supervisor)
 		supervisor->settled = true;
 		supervisor->on_settled(supervisor);
 	}
-	if (supervisor->settled && !supervisor->stopped && !is_gone(supervisor))
+	if (!supervisor->stopped && !is_gone(supervisor))
 		spare_want(&supervisor->spare);
 }
 
