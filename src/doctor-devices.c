@@ -11,36 +11,73 @@
 #include "orphan.h"
 #include "util/macros.h"
 
-/* The process that has the character device open, 0: none that we may see. */
-static unsigned long holder_of(const struct doctor *doctor, uint32_t id)
+/* Of a process, below the root. */
+typedef bool process_test(const struct doctor *doctor, unsigned long pid, const char *wanted);
+
+/* The first that it is true of, 0: none that we may see. */
+static unsigned long find_process(const struct doctor *doctor, process_test *test, const char *wanted)
 {
-	unsigned long holder = 0;
-	char path[PATH_ROOM], wanted[32];
-	struct dirent *process, *file;
+	unsigned long found = 0;
+	char path[PATH_ROOM];
+	struct dirent *process;
 	DIR *proc = opendir(doctor_path(doctor, path, "/proc"));
 
-	snprintf(wanted, sizeof(wanted), "/dev/ublkc%u", id);
-	while (proc && !holder && (process = readdir(proc))) {
+	while (proc && !found && (process = readdir(proc))) {
 		unsigned long pid = strtoul(process->d_name, NULL, 10);
-		DIR *files;
 
-		snprintf(path, sizeof(path), "%s/proc/%lu/fd", doctor->root, pid);
-		files = pid ? opendir(path) : NULL;
-		while (files && !holder && (file = readdir(files))) {
-			char target[64];
-			ssize_t length = readlinkat(dirfd(files), file->d_name, target,
-						    sizeof(target) - 1);
-
-			target[MAX(length, 0)] = 0;
-			if (!strcmp(target, wanted))
-				holder = pid;
-		}
-		if (files)
-			closedir(files);
+		if (pid && test(doctor, pid, wanted))
+			found = pid;
 	}
 	if (proc)
 		closedir(proc);
-	return holder;
+	return found;
+}
+
+static bool has_open(const struct doctor *doctor, unsigned long pid, const char *node)
+{
+	bool has = false;
+	char path[PATH_ROOM];
+	struct dirent *file;
+	DIR *files;
+
+	snprintf(path, sizeof(path), "%s/proc/%lu/fd", doctor->root, pid);
+	files = opendir(path);
+	while (files && !has && (file = readdir(files))) {
+		char target[64];
+		ssize_t length = readlinkat(dirfd(files), file->d_name, target, sizeof(target) - 1);
+
+		target[MAX(length, 0)] = 0;
+		has = !strcmp(target, node);
+	}
+	if (files)
+		closedir(files);
+	return has;
+}
+
+/* The process that has the character device open. */
+static unsigned long holder_of(const struct doctor *doctor, uint32_t id)
+{
+	char node[32];
+
+	snprintf(node, sizeof(node), "/dev/ublkc%u", id);
+	return find_process(doctor, has_open, node);
+}
+
+/* By its command line: "[…/]ublkd serve …". */
+static bool is_server(const struct doctor *doctor, unsigned long pid, const char *program)
+{
+	char name[32], line[256] = "";
+	const char *slash, *command;
+	_cleanup_file_ FILE *file = NULL;
+
+	snprintf(name, sizeof(name), "/proc/%lu/cmdline", pid);
+	file = doctor_open(doctor, name);
+	if (!file || !fread(line, 1, sizeof(line) - 1, file))
+		return false;
+	slash = strrchr(line, '/');
+	command = line + strlen(line) + 1;
+	return !strcmp(slash ? slash + 1 : line, program) &&
+	       !strcmp(command < line + sizeof(line) ? command : "", "serve");
 }
 
 static bool process_lives(const struct doctor *doctor, int pid)
@@ -56,6 +93,28 @@ static const char *state_name(unsigned state)
 	static const char *const names[] = { "dead", "live", "quiesced", "fail-io" };
 
 	return state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+/* A server that lives may have put it aside, or given it up for now. */
+static void say_it_waits(struct doctor *doctor, const struct doctor_device *device)
+{
+	unsigned long server = find_process(doctor, is_server, "ublkd");
+	char who[128] = "its last, an ublkd, is gone";
+
+	if (server)
+		snprintf(who, sizeof(who), "its last is gone, or process %lu, 'ublkd serve', has put it aside",
+			 server);
+	doctor_found(doctor, DOCTOR_WARNING, "device %u (%s) waits for the next server: %s", device->id,
+		     state_name(device->info.state), who);
+	doctor_expected(doctor, "a process that serves it");
+	doctor_remedy(doctor,
+		      "%sstart 'ublkd serve' with the folder that its --state named; with --drop it "
+		      "deletes devices that are not described any more; if that folder is gone, "
+		      "'ublkctl fail-io %u' fails its I/O and deletes it",
+		      server ? "if 'ublkctl list' shows it as quiesced, 'ublkctl resume' goes on with "
+			       "it, and if its process died too often, 'ublkctl recover'; otherwise, " :
+			       "",
+		      device->id);
 }
 
 /* Whether its server is gone; says so. */
@@ -83,16 +142,7 @@ static bool judge_device(struct doctor *doctor, const struct doctor_device *devi
 		return true;
 	}
 	if (lasting && info->state != UBLK_S_DEV_DEAD) {
-		doctor_found(doctor, DOCTOR_WARNING,
-			     "device %u (%s) waits for the next server: its last, an ublkd, is "
-			     "gone",
-			     device->id, state_name(info->state));
-		doctor_expected(doctor, "a process that serves it");
-		doctor_remedy(doctor,
-			      "start 'ublkd serve' with the folder that its --state named; with "
-			      "--drop it deletes devices that are not described any more; if that "
-			      "folder is gone, 'ublkctl fail-io %u' fails its I/O and deletes it",
-			      device->id);
+		say_it_waits(doctor, device);
 		return true;
 	}
 	if (ours) {

@@ -511,6 +511,9 @@ static void a_mount_namespace_that_hides_mounts(void **state)
 
 /* ---- devices -------------------- */
 
+/* As the kernel shows it: a string with each of its ends. */
+#define LINE(text) text, sizeof(text)
+
 static void a_device_without_a_server_is_told_by_whose_it_was(void **state)
 {
 	struct doctor_device *device = use_devices(1);
@@ -538,7 +541,14 @@ static void a_device_without_a_server_is_told_by_whose_it_was(void **state)
 	device->info.ublksrv_flags = LASTING_COOKIE;
 	finds("devices", DOCTOR_WARNING, "device 0 (dead) was left by an ublkd", "next start");
 	device->info.state = UBLK_S_DEV_QUIESCED;
-	finds("devices", DOCTOR_WARNING, "device 0 (quiesced) waits for the next server", "--state");
+	finds("devices", DOCTOR_WARNING, "device 0 (quiesced) waits for the next server: its last, an ublkd, is "
+	      "gone", "start 'ublkd serve' with the folder that its --state named");
+	put_bytes("/proc/4713/cmdline", LINE("ublkd\0--worker\0003\0--\0serve"));
+	put_bytes("/proc/4714/cmdline", LINE("/usr/bin/ublkd"));
+	finds("devices", DOCTOR_WARNING, "its last, an ublkd, is gone", "--state");
+	put_bytes("/proc/4715/cmdline", LINE("/usr/sbin/ublkd\0serve\0--workers"));
+	finds("devices", DOCTOR_WARNING, "or process 4715, 'ublkd serve', has put it aside",
+	      "'ublkctl resume' goes on with it, and if its process died too often, 'ublkctl recover'");
 	device->info.ublksrv_flags = orphan_cookie(false, 0);
 	finds("devices", DOCTOR_OK, "1 devices have a server", NULL);
 }
