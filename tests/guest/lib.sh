@@ -305,6 +305,13 @@ use_device() {
 	[ -b "$DEV" ] || fail "$DEV is printed and is no block device"
 }
 
+# dirty_pages_stay: until they are asked for
+dirty_pages_stay() {
+	local every=/proc/sys/vm/dirty_writeback_centisecs
+	defer sh -c "echo $(<$every) >$every"
+	echo 0 >$every
+}
+
 # workers_of PID: the processes that serve its devices, one each line, without the one that waits for the next device
 workers_of() {
 	pgrep -P "$1" -f -- '--worker .* -- [^(]'
