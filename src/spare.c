@@ -50,7 +50,9 @@ static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
 	struct spare *spare = container_of(timer, struct spare, timer);
 	const struct supervisor *supervisor = spare->supervisor;
 
-	(void)loop, (void)events;
+	(void)events;
+	/* Between its end and this it may have been started once more, and there is to be one only. */
+	ev_timer_stop(loop, timer);
 	if (supervisor->stopped || supervisor->gone)
 		return;
 	if (supervisor->starting && spare->pauses++ < MOST_PAUSES) {

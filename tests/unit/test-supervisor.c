@@ -353,6 +353,40 @@ static void a_spare_process_is_that_of_the_next_device(void **state)
 	assert_int_equal(processes_ended, 2);
 }
 
+static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
+{
+	(void)timer;
+	(void)events;
+	ev_break(loop, EVBREAK_ALL);
+}
+
+static void run_for(ev_tstamp seconds)
+{
+	ev_timer timer;
+
+	ev_timer_init(&timer, on_time, seconds, 0);
+	ev_timer_start(supervisor.loop, &timer);
+	ev_run(supervisor.loop, 0);
+}
+
+/* The timer had ended, and was started again before that was heard of, as there was none yet. */
+static void there_is_one_spare_process_only(void **state)
+{
+	pid_t spare;
+
+	(void)state;
+	add("a", true, "worker", "living");
+	supervisor_start(&supervisor);
+	wait_for(&lives, 1);
+	assert_true(ev_is_active(&supervisor.spare.timer));
+	ev_feed_event(supervisor.loop, &supervisor.spare.timer, EV_TIMER);
+	ev_invoke_pending(supervisor.loop);
+	spare = supervisor.spare.process.pid;
+	assert_int_not_equal(spare, 0);
+	run_for(0.4);
+	assert_int_equal(supervisor.spare.process.pid, spare);
+}
+
 static void a_spare_process_that_is_dead_serves_nothing(void **state)
 {
 	struct worker *a = add("a", true, "worker", "living");
@@ -406,6 +440,7 @@ int main(int argc, char **argv)
 		TEST(who_can_be_asked_for_more_has_started),
 		TEST(a_path_is_that_of_the_last_that_had_it),
 		TEST(a_spare_process_is_that_of_the_next_device),
+		TEST(there_is_one_spare_process_only),
 		TEST(a_spare_process_that_is_dead_serves_nothing),
 		TEST(a_spare_process_ends_with_the_last_device),
 	};
