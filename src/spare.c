@@ -61,7 +61,7 @@ static void on_time(struct ev_loop *loop, ev_timer *timer, int events)
 	}
 	spare->pauses = 0;
 	if (worker_process_start(&spare->process, supervisor->options, NULL, NULL,
-				      supervisor->folder))
+				 supervisor->folder))
 		start_in(spare, LONG_PAUSE);
 }
 

@@ -146,11 +146,13 @@ void supervisor_go_on(struct supervisor *supervisor)
 	}
 	if (is_gone(supervisor)) {
 		be_gone(supervisor);
-	} else if (!supervisor->stopped && !supervisor->settled && all_settled(supervisor)) {
+		return;
+	}
+	if (!supervisor->stopped && !supervisor->settled && all_settled(supervisor)) {
 		supervisor->settled = true;
 		supervisor->on_settled(supervisor);
 	}
-	if (!supervisor->stopped && !is_gone(supervisor))
+	if (!supervisor->stopped)
 		spare_want(&supervisor->spare);
 }
 
@@ -613,7 +615,7 @@ static void start(struct worker *worker)
 	worker->killed = false;
 	worker->began = ev_now(worker->supervisor->loop);
 	set_state(worker, WORKER_STARTS);
-	/* What is a user's is no user's before. */
+	/* A user's process is started as that user. */
 	if (!status && !runs && !group->user)
 		runs = spare_take(&worker->supervisor->spare, &group->process);
 	ret = status ? 0 : worker_group_give(group, worker);
