@@ -14,6 +14,7 @@
 #include "log.h"
 #include "process.h"
 #include "spec.h"
+#include "util/child.h"
 #include "util/macros.h"
 #include "util/uuid.h"
 
@@ -153,10 +154,10 @@ static void on_stop(struct process *process, int signal)
 
 	if (process->stops > 1 && run->child_running) {
 		run->child_status = EXIT_SIGNAL + signal;
-		kill(run->child.pid, SIGKILL);
+		child_signal(&run->child, SIGKILL);
 	} else if (run->child_running) {
 		if (signal != SIGINT || !terminal_signals_us())
-			kill(run->child.pid, signal);
+			child_signal(&run->child, signal);
 		return;
 	}
 	device_stop(&run->device, process->stops > 1);

@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +15,12 @@
 #include "ctrl.h"
 #include "helper.h"
 #include "log.h"
+#include "util/child.h"
 #include "util/macros.h"
 #include "util/self.h"
 
 /* A device's commands come in quick succession, and then none for days. Seconds. */
 #define IDLE_SECONDS 3
-/* Before the first there is no telling. */
-#define PREPARED_SECONDS 1e9
 /* For who was killed, unless the driver has it. */
 #define DEATH_SECONDS 1
 
@@ -90,6 +88,7 @@ static void read_outcome(struct ctrl_helper *helper)
 	if (helper->late) {
 		retire(helper);
 	} else {
+		helper->idle = true;
 		ev_timer_set(&helper->timer, IDLE_SECONDS, 0);
 		ev_timer_start(helper->ctrl->loop, &helper->timer);
 	}
@@ -139,7 +138,7 @@ void ctrl_helper_late(struct ctrl_helper *helper)
 void ctrl_helper_abandon(struct ctrl_helper *helper)
 {
 	helper->command = NULL;
-	kill(helper->info.pid, SIGKILL);
+	child_signal(&helper->child, SIGKILL);
 	retire(helper);
 }
 
@@ -243,6 +242,7 @@ static int send_order(struct ctrl_helper *helper, struct ctrl_command *command)
 	if (send(helper->fd, &order, ctrl_order_size(command->length),
 		 MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return -errno;
+	helper->idle = false;
 	ev_timer_stop(helper->ctrl->loop, &helper->timer);
 	helper->command = command;
 	command->helper = helper;
@@ -255,7 +255,7 @@ int ctrl_helper_run(struct ctrl *ctrl, struct ctrl_command *command)
 
 	for (helper = ctrl->helpers; helper; helper = next) {
 		next = helper->next;
-		if (helper->fd < 0 || !ev_is_active(&helper->timer))
+		if (helper->fd < 0 || !helper->idle)
 			continue;
 		if (!send_order(helper, command))
 			return 0;
@@ -269,8 +269,6 @@ void ctrl_helper_prepare(struct ctrl *ctrl)
 {
 	struct ctrl_helper *helper = start(ctrl, HELPER_SPARE);
 
-	if (!helper)
-		return;
-	ev_timer_set(&helper->timer, PREPARED_SECONDS, 0);
-	ev_timer_start(ctrl->loop, &helper->timer);
+	if (helper)
+		helper->idle = true;
 }

@@ -58,6 +58,7 @@ struct ctrl_helper {
 	ev_io readable;
 	ev_child child;
 	ev_timer timer;               /* until it has been idle for long, or, killed, ought to be gone */
+	bool idle;                    /* a command can be sent; without the timer: it had none yet */
 	bool late;
 };
 

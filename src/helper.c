@@ -4,12 +4,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "util/child.h"
 #include "util/macros.h"
 #include "util/self.h"
 
@@ -47,14 +47,14 @@ static void on_deadline(struct ev_loop *loop, ev_timer *watcher, int events)
 
 void helper_abandon(struct helper *helper)
 {
-	kill(helper->child.pid, SIGKILL);
+	child_signal(&helper->child, SIGKILL);
 	ev_child_stop(helper->loop, &helper->child);
 	ev_timer_stop(helper->loop, &helper->timer);
 }
 
 void helper_cut(struct helper *helper)
 {
-	kill(helper->child.pid, SIGKILL);
+	child_signal(&helper->child, SIGKILL);
 	ev_timer_stop(helper->loop, &helper->timer);
 	ev_timer_set(&helper->timer, CUT_DEADLINE, 0);
 	ev_timer_start(helper->loop, &helper->timer);

@@ -98,7 +98,7 @@ bool spare_end(struct spare *spare)
 		return false;
 	/* It has nothing to lose; where it cannot be killed, it finds its channel closed. */
 	spare->ends = true;
-	worker_process_kill(&spare->process);
+	worker_process_signal(&spare->process, SIGKILL);
 	worker_process_shut(&spare->process);
 	return true;
 }

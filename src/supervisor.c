@@ -756,7 +756,7 @@ void supervisor_signal(const struct supervisor *supervisor, int signal)
 {
 	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
 		if (g->process.pid)
-			kill(g->process.pid, signal);
+			worker_process_signal(&g->process, signal);
 	}
 }
 
@@ -915,7 +915,7 @@ void worker_again(struct worker *worker)
 int worker_kill(struct worker *worker)
 {
 	struct worker_group *group = worker->group;
-	int ret = worker_has_process(worker) ? worker_process_kill(&group->process) : -ESRCH;
+	int ret = worker_has_process(worker) ? worker_process_signal(&group->process, SIGKILL) : -ESRCH;
 
 	for (struct worker *w = group->members; !ret && w; w = w->next_member) {
 		w->killed = worker_has_process(w);

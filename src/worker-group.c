@@ -238,7 +238,7 @@ static void on_late(struct ev_loop *loop, ev_timer *timer, int events)
 	(void)loop, (void)events;
 	ublkd_error("its process %d, a user's, has not ended within %.0f s: it is killed",
 		    (int)group->process.pid, group->supervisor->patience);
-	kill(group->process.pid, SIGKILL);
+	worker_process_signal(&group->process, SIGKILL);
 	log_switch(before);
 }
 
@@ -247,7 +247,7 @@ void worker_group_end(struct worker_group *group, int signal)
 	if (!group->process.pid)
 		return;
 	group->ends = true;
-	kill(group->process.pid, signal);
+	worker_process_signal(&group->process, signal);
 	if (!group->user || ev_is_active(&group->late))
 		return;
 	ev_timer_init(&group->late, on_late, group->supervisor->patience, 0);

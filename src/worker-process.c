@@ -93,9 +93,9 @@ static void close_streams(struct worker_process *process)
 	process->pidfd = -1;
 }
 
-int worker_process_kill(const struct worker_process *process)
+int worker_process_signal(const struct worker_process *process, int signal)
 {
-	return syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0) ? -errno : 0;
+	return syscall(SYS_pidfd_send_signal, process->pidfd, signal, NULL, 0) ? -errno : 0;
 }
 
 static void on_end(struct ev_loop *loop, ev_child *child, int events)

@@ -71,8 +71,8 @@ int worker_process_give(const struct worker_process *process, json_t *device,
 int worker_process_connect(const struct worker_process *process);
 /* Nothing more is sent: it leaves what it has, and ends. */
 void worker_process_shut(struct worker_process *process);
-/* Ends it whatever it does, but for what it waits for in the kernel. -errno: that cannot be sent. */
-int worker_process_kill(const struct worker_process *process);
+/* -errno: it cannot be sent. SIGKILL ends it whatever it does, but for what it waits for in the kernel. */
+int worker_process_signal(const struct worker_process *process, int signal);
 /* It is shut, and not heard any more. */
 void worker_process_close(struct worker_process *process);
 

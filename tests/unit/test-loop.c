@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Waiting for a libev loop from outside. */
+/* Waiting for a libev loop from outside, and the processes that a loop waits for. */
 #include "support.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "util/child.h"
 #include "util/loop.h"
 
 struct world {
@@ -152,6 +154,31 @@ static void a_timer_may_expire_at_once_and_once_only(void **state)
 	ev_run(world->loop, 0);
 }
 
+static void on_end(struct ev_loop *loop, ev_child *child, int events)
+{
+	(void)loop, (void)child, (void)events;
+}
+
+static void what_has_ended_is_sent_no_signal(void **state)
+{
+	struct world *world = *state;
+	pid_t pid = fork();
+	ev_child child;
+	int status;
+
+	if (!pid)
+		_exit(pause());
+	ev_child_init(&child, on_end, pid, 0);
+	/* Its number is another process's by now. */
+	ev_feed_event(world->loop, &child, EV_CHILD);
+	child_signal(&child, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	ev_clear_pending(world->loop, &child);
+	child_signal(&child, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_world, end_world)
@@ -162,6 +189,7 @@ int main(void)
 		TEST(a_loop_at_rest_still_wakes_for_its_watchers),
 		TEST(a_timer_shows_on_the_descriptor),
 		TEST(a_timer_may_expire_at_once_and_once_only),
+		TEST(what_has_ended_is_sent_no_signal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

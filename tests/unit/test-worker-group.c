@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -235,17 +236,20 @@ static void a_users_process_that_does_not_end_is_killed(void **state)
 {
 	struct worker a = device("a", NULL), b = device("b", NULL);
 	pid_t pid = fork();
-	int status;
+	int status, pidfd;
 
 	(void)state;
 	while (!pid)
 		pause();
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	assert_true(pidfd >= 0);
 	b.user = (char *)(uintptr_t)"1000:1000:";
 	supervisor.loop = ev_loop_new(EVFLAG_NOENV);
 	supervisor.patience = 0.05;
 	assert_true(worker_group_join(&a, &callbacks));
 	assert_true(worker_group_join(&b, &callbacks));
 	a.group->process.pid = b.group->process.pid = pid;
+	a.group->process.pidfd = b.group->process.pidfd = pidfd;
 	worker_group_end(a.group, SIGURG);
 	ev_run(supervisor.loop, EVRUN_NOWAIT);
 	assert_false(ev_is_active(&a.group->late));
@@ -256,6 +260,7 @@ static void a_users_process_that_does_not_end_is_killed(void **state)
 	assert_string_not_equal(capture_end(), "");
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	close(pidfd);
 	a.group->process.pid = b.group->process.pid = 0;
 	a.group->ends = b.group->ends = false;
 	forget(&a);
