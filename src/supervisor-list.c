@@ -33,10 +33,12 @@ void list_set_owner(json_t *device, const struct worker *worker)
 	json_object_set_new(device, "owner_gid", json_integer(user.gid));
 }
 
-/* The answers of all, each device's in its place. */
+/* A call, and the answers of all processes, which are those of the calls behind it, too. */
 struct gathering {
+	struct gathering *next;
 	struct service_call *call;
-	json_t *devices;
+	json_t *devices; /* by name, in their order */
+	json_t *others;  /* that have no process */
 	unsigned left;
 };
 
@@ -75,13 +77,34 @@ json_t *list_details(const struct worker *worker)
 			 "data_reason", "batch", "batch_reason", "ring", "pause", "counters");
 }
 
+static json_t *devices_of(const struct gathering *gathering)
+{
+	json_t *devices = json_array(), *device;
+	const char *name;
+
+	json_object_foreach(gathering->devices, name, device)
+		json_array_append(devices, device);
+	json_array_extend(devices, gathering->others);
+	return devices;
+}
+
 static void gathered(struct gathering *gathering)
 {
+	struct router *router = router_of(gathering->call);
+	json_t *devices;
+
 	if (--gathering->left)
 		return;
-	service_reply_with_stuck(gathering->call,
-				 json_pack("{s:o}", "devices", gathering->devices));
-	free(gathering);
+	devices = devices_of(gathering);
+	json_decref(gathering->devices);
+	json_decref(gathering->others);
+	for (struct gathering *next; gathering; gathering = next) {
+		next = gathering->next;
+		service_reply_with_stuck(gathering->call, json_pack("{s:O}", "devices", devices));
+		free(gathering);
+	}
+	json_decref(devices);
+	router->gathering = NULL;
 }
 
 /* false: there is no memory. */
@@ -106,28 +129,25 @@ static bool may_speak_of(const char *user, const struct worker *worker)
 
 static void put_in_place(const struct share *share, json_t *device)
 {
-	json_t *devices = share->gathering->devices, *name = json_object_get(device, "name"), *other;
+	json_t *devices = share->gathering->devices;
+	const char *name = json_string_value(json_object_get(device, "name"));
 	const struct worker *worker = NULL;
-	size_t i;
 
-	if (json_is_string(name))
-		worker = supervisor_find(router_of(share->gathering->call)->supervisor,
-					 json_string_value(name));
-	if (!may_speak_of(share->user, worker))
+	if (name)
+		worker = supervisor_find(router_of(share->gathering->call)->supervisor, name);
+	if (!may_speak_of(share->user, worker) || !json_object_get(devices, name))
 		return;
-	json_array_foreach(devices, i, other) {
-		if (json_equal(json_object_get(other, "name"), name)) {
-			json_array_set(devices, i, device);
-			if (worker)
-				list_set_owner(device, worker);
-			return;
-		}
-	}
+	json_object_set(devices, name, device);
+	if (worker)
+		list_set_owner(device, worker);
 }
+
+static void gather(struct router *router);
 
 static void told(struct forward *forward, json_t *answer)
 {
 	struct share *share = container_of(forward, struct share, forward);
+	struct router *router = router_of(share->gathering->call);
 	json_t *devices = json_object_get(json_object_get(answer, "parameters"), "devices"), *device;
 	size_t i;
 
@@ -135,6 +155,7 @@ static void told(struct forward *forward, json_t *answer)
 		put_in_place(share, device);
 	gathered(share->gathering);
 	free_share(share);
+	gather(router);
 }
 
 static void ask(struct gathering *gathering, const struct worker *worker, json_t *parameters)
@@ -147,8 +168,8 @@ static void ask(struct gathering *gathering, const struct worker *worker, json_t
 		share->forward.done = told;
 		gathering->left++;
 		if (!forward_start(&share->forward, &router_of(gathering->call)->forwards,
-				   worker->supervisor->loop, fd, gathering->call->method,
-				   parameters, LIST_PATIENCE))
+				   worker->supervisor->loop, fd, "io.ublkd.List", parameters,
+				   LIST_PATIENCE))
 			return;
 		gathering->left--;
 	}
@@ -165,28 +186,52 @@ static const struct worker *first_served(const struct worker_group *group)
 	return w;
 }
 
-void list_call(struct service_call *call)
+static void gather_once(struct gathering *gathering)
 {
-	struct supervisor *supervisor = router_of(call)->supervisor;
-	struct gathering *gathering = calloc(1, sizeof(*gathering));
+	const struct router *router = router_of(gathering->call);
 	json_t *nothing = json_object();
 
-	if (!gathering) {
-		json_decref(nothing);
-		service_failed(call, EXIT_RUNTIME, "no memory");
-		return;
-	}
-	*gathering = (struct gathering){ .call = call, .devices = json_array(), .left = 1 };
-	for (const struct worker *w = supervisor->workers; w; w = w->next)
-		json_array_append_new(gathering->devices, device_json(w));
-	for (const struct worker_group *g = supervisor->groups; g; g = g->next) {
+	gathering->devices = json_object();
+	gathering->others = json_array();
+	gathering->left = 1;
+	for (const struct worker *w = router->supervisor->workers; w; w = w->next)
+		json_object_set_new(gathering->devices, w->name, device_json(w));
+	left_list(router->manager, gathering->others);
+	failed_list(router->manager, gathering->others);
+	for (const struct worker_group *g = router->supervisor->groups; g; g = g->next) {
 		const struct worker *served = first_served(g);
 
 		if (served)
 			ask(gathering, served, nothing);
 	}
 	json_decref(nothing);
-	left_list(router_of(call)->manager, gathering->devices);
-	failed_list(router_of(call)->manager, gathering->devices);
 	gathered(gathering);
+}
+
+/*
+ * For all that have called up to now, and one at a time: who calls meanwhile is answered with the
+ * next, so that however many ask, each process is asked once, and nobody hears of how it was before.
+ */
+static void gather(struct router *router)
+{
+	while (!router->gathering && router->listed) {
+		router->gathering = router->listed;
+		router->listed = NULL;
+		gather_once(router->gathering);
+	}
+}
+
+void list_call(struct service_call *call)
+{
+	struct router *router = router_of(call);
+	struct gathering *gathering = calloc(1, sizeof(*gathering));
+
+	if (!gathering) {
+		service_failed(call, EXIT_RUNTIME, "no memory");
+		return;
+	}
+	gathering->call = call;
+	gathering->next = router->listed;
+	router->listed = gathering;
+	gather(router);
 }

@@ -29,6 +29,7 @@ struct router {
 	struct forward *forwards; /* what workers are asked just now */
 	struct waiting *waiting;     /* calls that wait for a worker to be live */
 	struct killing *killings;    /* calls that wait for a process to end */
+	struct gathering *gathering, *listed; /* of List: under way, and calls for the next */
 };
 
 /* Of a call that came by the router's socket. */
