@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/prctl.h>
 
 #include "buffer.h"
@@ -137,7 +138,7 @@ static bool locking_works(void)
 	if (mlock2(&byte, 1, MLOCK_ONFAULT))
 		return false;
 	after = locked_memory();
-	munlock(&byte, 1);
+	syscall(SYS_munlock, &byte, 1); /* the sanitizers' own does nothing, but mlock2() is the C library's */
 	return after > before;
 }
 

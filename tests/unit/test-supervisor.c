@@ -31,8 +31,7 @@ static int last_status;
 
 /* ---- the processes ---------------------------------------------------------------------- */
 
-/* What it is called by who gives it a device: the name is then what it does. */
-static const char *name_given(void)
+static json_t *device_given(void)
 {
 	char control[CMSG_SPACE(sizeof(int))] = { 0 }, what;
 	struct iovec data = { .iov_base = &what, .iov_len = 1 };
@@ -43,18 +42,13 @@ static const char *name_given(void)
 	if (recvmsg(atoi(WORKER_CHANNEL), &message, 0) != 1 || what != WORKER_DEVICE)
 		return NULL;
 	memcpy(&socket, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(socket));
-	return json_string_value(json_object_get(json_read(socket, 0, NULL), "worker"));
+	return json_read(socket, 0, NULL);
 }
 
-static int act(const char *name)
+static int do_what(const char *name)
 {
-	const char *given = name_given();
 	char what;
 
-	if (!given)
-		return 4;
-	if (!strncmp(name, WORKER_SPARE, strlen(WORKER_SPARE)))
-		name = given;
 	if (!strcmp(name, "fails")) {
 		printf("fails gone 3\n");
 		fflush(stdout);
@@ -69,6 +63,18 @@ static int act(const char *name)
 	fflush(stdout);
 	pause();
 	return 0;
+}
+
+/* A spare one does what it is called by who gives it a device. */
+static int act(const char *name)
+{
+	json_t *device = device_given();
+	const char *given = json_string_value(json_object_get(device, "worker"));
+	bool spare = !strncmp(name, WORKER_SPARE, strlen(WORKER_SPARE));
+	int status = !given ? 4 : do_what(spare ? given : name);
+
+	json_decref(device);
+	return status;
 }
 
 /* ---- the supervisor --------------------------------------------------------------------- */
