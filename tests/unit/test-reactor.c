@@ -432,26 +432,54 @@ static struct fake_device *copying_device_make(void)
 	return device;
 }
 
-/* How many of a device's buffers the ring knows by now. */
-static unsigned buffers_known(struct fake_device *device)
+/* At what is the reactor's, by its own thread. */
+struct look {
+	struct message message;
+	const struct queue *queue;
+	unsigned known; /* how many of the device's buffers the ring knows by now */
+	bool taken;     /* their pages */
+	unsigned answered;
+};
+
+static void look_delivered(struct message *message)
 {
-	reactor_ask_stats(&device->queue);
-	wait_for(&device->stats, device->stats + 1);
-	return device->queue.fixed_buffers;
+	container_of(message, struct look, message)->answered++;
+}
+
+static void look_here(struct message *message)
+{
+	struct look *look = container_of(message, struct look, message);
+
+	look->known = look->queue->fixed_buffers;
+	look->taken = buffers_are_taken(&look->queue->buffers);
+	message->deliver = look_delivered;
+	mailbox_post(&bench.box, message);
+}
+
+static struct look look_at_buffers(const struct fake_device *device)
+{
+	struct look look = { .message.deliver = look_here, .queue = &device->queue };
+
+	mailbox_post(&bench.reactor.inbox, &look.message);
+	wait_for(&look.answered, 1);
+	return look;
 }
 
 static void the_pages_of_a_devices_buffers_come_by_and_by(void **state)
 {
 	struct fake_device *device;
+	struct look look;
 	unsigned looks = 0;
 
 	(void)state;
 	start(enough, true);
 	device = attach(copying_device_make());
 	assert_int_equal(device->queue.error, 0);
-	while (buffers_known(device) < DEPTH)
+	do {
+		look = look_at_buffers(device);
 		assert_true(++looks < 200);
-	assert_true(buffers_are_taken(&device->queue.buffers));
+	} while (look.known < DEPTH);
+	assert_true(look.taken);
 	stop_and_free(device);
 	finish();
 }
@@ -459,6 +487,7 @@ static void the_pages_of_a_devices_buffers_come_by_and_by(void **state)
 static void it_may_end_before_they_are_taken(void **state)
 {
 	struct fake_device *a, *b;
+	struct look look;
 
 	(void)state;
 	start(enough, false);
@@ -466,10 +495,10 @@ static void it_may_end_before_they_are_taken(void **state)
 	b = attach(copying_device_make());
 	stop_and_free(a);
 	for (unsigned i = 0; i < 20; i++)
-		buffers_known(b);
+		look = look_at_buffers(b);
 	/* A ring of several devices keeps its slots for those that cannot do without. */
-	assert_int_equal(buffers_known(b), 0);
-	assert_true(buffers_are_taken(&b->queue.buffers));
+	assert_int_equal(look.known, 0);
+	assert_true(look.taken);
 	stop_and_free(b);
 	finish();
 }
@@ -477,13 +506,15 @@ static void it_may_end_before_they_are_taken(void **state)
 static void who_is_taken_over_has_them_before_its_requests_come(void **state)
 {
 	struct fake_device *device = copying_device_make();
+	struct look look;
 
 	(void)state;
 	start(enough, true);
 	device->shape.busy = true;
 	attach(device);
-	assert_true(buffers_are_taken(&device->queue.buffers));
-	assert_int_equal(device->queue.fixed_buffers, DEPTH);
+	look = look_at_buffers(device);
+	assert_true(look.taken);
+	assert_int_equal(look.known, DEPTH);
 	stop_and_free(device);
 	finish();
 }
@@ -497,7 +528,7 @@ static struct fake_device *device_without_pages(void)
 		device = attach(copying_device_make());
 		munmap(buffers_of_tag(&device->queue.buffers, DEPTH - 1), 1);
 		for (unsigned i = 0; i < 200 && !device->broken; i++)
-			buffers_known(device);
+			look_at_buffers(device);
 		if (device->broken)
 			return device;
 		stop_and_free(device);
