@@ -491,7 +491,7 @@ static void file_close(struct ublkd_target *target)
 static int open_target(struct file *f, const struct file_config *c, const struct ublkd_wish *wish)
 {
 	struct ublkd_target *target = &f->target;
-	uint64_t size = wish->size ? wish->size : c->size;
+	uint64_t kept = ublkd_kept_size(wish, c->size), size = kept ? kept : c->size;
 	int ret;
 
 	f->path = strdup(c->path);

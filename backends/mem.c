@@ -211,7 +211,7 @@ static int open_backing(struct mem *m, const struct mem_config *c, const struct 
 
 static int open_named(struct mem *m, const struct mem_config *c, const struct ublkd_wish *wish)
 {
-	uint64_t resized = wish->size, size = resized ? resized : c->size;
+	uint64_t kept = ublkd_kept_size(wish, c->size), size = kept ? kept : c->size;
 	struct statfs fs;
 	struct stat st;
 	int ret;
@@ -240,12 +240,12 @@ static int open_named(struct mem *m, const struct mem_config *c, const struct ub
 	ret = wish->look ? 0 : lock_named(m, c);
 	if (ret)
 		return ret;
-	if (resized && (uint64_t)st.st_size < resized) {
+	if ((uint64_t)st.st_size < kept) {
 		ublkd_error("'%s' is too small: expected at least %" PRIu64 " bytes, got a size of %"
-			    PRIu64, c->path, resized, (uint64_t)st.st_size);
+			    PRIu64, c->path, kept, (uint64_t)st.st_size);
 		return -ENODATA;
 	}
-	if (st.st_size && c->size && !resized && (uint64_t)st.st_size != c->size) {
+	if (st.st_size && c->size && !kept && (uint64_t)st.st_size != c->size) {
 		ublkd_error("size: expected %" PRIu64 ", the size of '%s', got '%" PRIu64 "'",
 			    (uint64_t)st.st_size, c->path, c->size);
 		return -EINVAL;

@@ -37,7 +37,9 @@ static int null_open(struct ublkd_target *target, const void *config, const stru
 	target->sqes_per_io = 1;
 	target->no_effort = true;
 	target->leaves_reads = !c->zeros;
-	target->size = wish->size ? wish->size : c->size;
+	uint64_t kept = ublkd_kept_size(wish, c->size);
+
+	target->size = kept ? kept : c->size;
 	target->discard_granularity = 512;
 	target->write_zeroes = true;
 	return 0;

@@ -132,6 +132,11 @@ void backend_resized(struct ublkd_target *target, uint64_t size)
 		target->ops->resized(target);
 }
 
+uint64_t ublkd_kept_size(const struct ublkd_wish *wish, uint64_t option)
+{
+	return wish->resized || !option ? wish->size : 0;
+}
+
 int ublkd_passed_open(const struct ublkd_wish *wish, const char *option)
 {
 	const struct ublkd_passed *passed = wish->passed;

@@ -171,16 +171,11 @@ static int find_former(struct hosted *hosted)
 	return EXIT_TAKEN;
 }
 
-/* Of a device that was resized: its own, and not that of its description. */
-static uint64_t former_size(const struct table_entry *former)
-{
-	return former->resized ? former->sectors << UBLK_SECTOR_SHIFT : 0;
-}
-
 static int open_target(struct hosted *hosted)
 {
 	const struct table_entry *former = hosted->former;
-	int status = former ? spec_open_again(hosted->spec, former_size(former), &hosted->target) :
+	int status = former ? spec_open_again(hosted->spec, former->sectors << UBLK_SECTOR_SHIFT,
+					      former->resized, &hosted->target) :
 			      spec_open(hosted->spec, &hosted->target);
 
 	if (status && former && former->passed && !spec_is_passed(hosted->spec))

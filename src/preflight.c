@@ -58,8 +58,7 @@ static int judge_spec(const struct spec *spec, struct table_entry *entry, const 
 		node_sectors((unsigned)entry->id, &entry->sectors);
 	snprintf(device.entry.name, sizeof(device.entry.name), "%s", entry->name);
 	spec_name(spec, device.entry.backend, sizeof(device.entry.backend));
-	status = spec_look(spec, entry->resized ? entry->sectors << UBLK_SECTOR_SHIFT : 0,
-			   &device.target);
+	status = spec_look(spec, entry->sectors << UBLK_SECTOR_SHIFT, entry->resized, &device.target);
 	if (status)
 		return status;
 	status = device_compare(&device);

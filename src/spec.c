@@ -522,13 +522,15 @@ int spec_open(const struct spec *spec, struct ublkd_target **target)
 	return open_layers(spec, (struct ublkd_wish){ .again = false }, target);
 }
 
-int spec_open_again(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+int spec_open_again(const struct spec *spec, uint64_t size, bool resized, struct ublkd_target **target)
 {
-	return open_layers(spec, (struct ublkd_wish){ .again = true, .size = size }, target);
+	return open_layers(spec, (struct ublkd_wish){ .again = true, .size = size, .resized = resized },
+			   target);
 }
 
-int spec_look(const struct spec *spec, uint64_t size, struct ublkd_target **target)
+int spec_look(const struct spec *spec, uint64_t size, bool resized, struct ublkd_target **target)
 {
-	return open_layers(spec, (struct ublkd_wish){ .again = true, .look = true, .size = size },
+	return open_layers(spec, (struct ublkd_wish){ .again = true, .look = true, .size = size,
+						      .resized = resized },
 			   target);
 }

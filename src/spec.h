@@ -80,9 +80,10 @@ void spec_visit(const struct spec *spec,
 void spec_name(const struct spec *spec, char text[], size_t size);
 /* Opens the layers, from the lowest up, and makes what the settings say. */
 int spec_open(const struct spec *spec, struct ublkd_target **target);
-/* The same for a device that is there: nothing is made. size: see struct ublkd_wish. */
-int spec_open_again(const struct spec *spec, uint64_t size, struct ublkd_target **target);
+/* The same for a device that is there: nothing is made. size, resized: see struct ublkd_wish. */
+int spec_open_again(const struct spec *spec, uint64_t size, bool resized,
+		    struct ublkd_target **target);
 /* Again, and without a lock, only to be looked at and closed: another server may have it. */
-int spec_look(const struct spec *spec, uint64_t size, struct ublkd_target **target);
+int spec_look(const struct spec *spec, uint64_t size, bool resized, struct ublkd_target **target);
 
 #endif

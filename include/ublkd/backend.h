@@ -168,10 +168,11 @@ struct ublkd_wish {
 	bool read_only;
 	uint32_t block_size; /* logical block size, 0: whatever the target can do */
 	/*
-	 * Of a device that was resized and is taken over, in bytes: the target is
-	 * as large, whatever its options say, or cannot be used. 0: as they say.
+	 * Of a device that is taken over, in bytes, 0: there is none. See
+	 * ublkd_kept_size().
 	 */
 	uint64_t size;
+	bool resized; /* it was, and its options may say another */
 	/*
 	 * The device is there, as another process has made it, and has its data: nothing is
 	 * made, whatever the options say, and what they name must be there.
@@ -283,6 +284,13 @@ int ublkd_ring_write_zeros(struct ublkd_io *io, unsigned file, uint64_t file_off
  * ublkd_error().
  */
 int ublkd_passed_open(const struct ublkd_wish *wish, const char *option);
+
+/*
+ * main, for open(). A device that is taken over keeps this size in bytes, however large what it
+ * stands on is by now, as long as that has as much; 0: the options say it. option: the size that
+ * they give, 0: none.
+ */
+uint64_t ublkd_kept_size(const struct ublkd_wish *wish, uint64_t option);
 
 /* For a filter's open(): takes over all that the lower target declares. */
 void ublkd_target_like_lower(struct ublkd_target *target);

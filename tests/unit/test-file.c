@@ -540,18 +540,22 @@ static void a_file_that_is_only_read_does_not_grow(void **state)
 	assert_int_equal(file_size(), MIB);
 }
 
-static void a_resized_device_is_as_it_was_whatever_its_options_say(void **state)
+static void what_is_taken_over_is_as_large_as_it_was(void **state)
 {
-	const char *path = make_file("resized", 4 * MIB);
+	const struct ublkd_wish resized = { .size = 2 * MIB, .resized = true };
+	const char *path = make_file("grown", 4 * MIB);
 
 	(void)state;
 	assert_int_equal(OPEN_AS({ .size = 2 * MIB }, path), 0);
 	assert_int_equal(target->size, 2 * MIB);
 	backend_close(target, true);
 	assert_int_equal(OPEN_AS({ .size = 2 * MIB }, path, "size=1M"), 0);
+	assert_int_equal(target->size, MIB);
+	backend_close(target, true);
+	assert_int_equal(open_file(resized, (const char *const[]){ path, "size=1M", NULL }), 0);
 	assert_int_equal(target->size, 2 * MIB);
 	backend_close(target, true);
-	assert_int_equal(OPEN_AS({ .size = 8 * MIB }, path, "size=1M"), -ENODATA);
+	assert_int_equal(OPEN_AS({ .size = 8 * MIB }, path), -ENODATA);
 	assert_contains(said, "is too small");
 }
 
@@ -679,7 +683,7 @@ int main(void)
 		TEST(the_file_grows_with_it_and_is_never_cut_off),
 		TEST(a_window_grows_within_its_file),
 		TEST(a_file_that_is_only_read_does_not_grow),
-		TEST(a_resized_device_is_as_it_was_whatever_its_options_say),
+		TEST(what_is_taken_over_is_as_large_as_it_was),
 		TEST(a_created_file_may_be_used_from_an_offset_on),
 		TEST(the_size_is_the_files_or_the_windows),
 		TEST(direct_io_is_used_or_its_absence_said),

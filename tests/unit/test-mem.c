@@ -640,7 +640,7 @@ static void a_resized_device_is_as_it_was_whatever_its_options_say(void **state)
 
 	(void)state;
 	assert_int_equal(ftruncate(named_fd, 4 * SIZE), 0);
-	wish.size = 2 * SIZE;
+	wish = (struct ublkd_wish){ .size = 2 * SIZE, .resized = true };
 	assert_int_equal(open_mem(&target, "262656", named_path(), NULL), 0);
 	assert_int_equal(target->size, 2 * SIZE);
 	backend_close(target, true);
@@ -648,10 +648,20 @@ static void a_resized_device_is_as_it_was_whatever_its_options_say(void **state)
 	capture_begin();
 	ret = open_mem(&target, "262656", named_path(), NULL);
 	said = capture_end();
-	wish.size = 0;
+	wish = (struct ublkd_wish){ 0 };
 	target = NULL;
 	assert_int_equal(ret, -ENODATA);
 	assert_contains(said, "is too small");
+}
+
+static void a_device_without_a_size_of_its_own_is_as_it_was(void **state)
+{
+	(void)state;
+	assert_int_equal(ftruncate(named_fd, 4 * SIZE), 0);
+	wish = (struct ublkd_wish){ .size = 2 * SIZE, .again = true };
+	assert_int_equal(open_mem(&target, NULL, named_path(), NULL), 0);
+	wish = (struct ublkd_wish){ 0 };
+	assert_int_equal(target->size, 2 * SIZE);
 }
 
 int main(void)
@@ -692,6 +702,7 @@ int main(void)
 		ANONYMOUS(anonymous_memory_has_no_size_to_follow),
 		NAMED(a_named_file_grows_with_the_device_and_is_not_cut_off),
 		UNOPENED(a_resized_device_is_as_it_was_whatever_its_options_say),
+		UNOPENED(a_device_without_a_size_of_its_own_is_as_it_was),
 		UNOPENED(a_file_that_was_made_for_nothing_is_removed),
 		UNOPENED(a_file_that_was_there_is_never_removed),
 		NAMED(a_truncated_named_file_reads_as_zeros_and_grows_again),

@@ -67,10 +67,14 @@ static void it_can_have_any_other_size(void **state)
 	assert_contains(capture_end(), "size: expected SIZE, as the backend 'null' stands on nothing");
 	assert_int_equal(ret, -EINVAL);
 	backend_close(target, true);
-	wish.size = 4096;
+	wish = (struct ublkd_wish){ .size = 4096, .resized = true };
 	target = open_null("1M");
-	wish.size = 0;
 	assert_int_equal(target->size, 4096);
+	backend_close(target, true);
+	wish.resized = false;
+	target = open_null("1M");
+	wish = (struct ublkd_wish){ 0 };
+	assert_int_equal(target->size, 1 << 20);
 	backend_close(target, true);
 }
 

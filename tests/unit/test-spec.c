@@ -188,7 +188,7 @@ static void what_a_client_has_opened_is_used(void **state)
 	spec_init(&by_path);
 	assert_int_equal(spec_set_backend(&by_path, "file", false), EXIT_DONE);
 	assert_int_equal(set(&by_path, "path", scratch_path("file")), EXIT_DONE);
-	assert_int_equal(spec_look(&by_path, 0, &named), EXIT_DONE);
+	assert_int_equal(spec_look(&by_path, 0, false, &named), EXIT_DONE);
 	assert_string_equal(named->identity, target->identity);
 	backend_close(named, true);
 	backend_close(target, true);
@@ -232,7 +232,7 @@ static void what_a_client_has_made_is_empty(void **state)
 	assert_int_equal(spec_open(&spec, &target), EXIT_BACKING);
 	assert_contains(capture_end(), "create: expected an empty file");
 	/* But for the next process of the device. */
-	assert_int_equal(spec_open_again(&spec, 0, &target), EXIT_DONE);
+	assert_int_equal(spec_open_again(&spec, 0, false, &target), EXIT_DONE);
 	assert_int_equal(target->size, 1 << 20);
 	backend_close(target, false);
 	spec_free(&spec);
@@ -250,12 +250,12 @@ static void who_looks_makes_nothing(void **state)
 	assert_int_equal(set(&spec, "path", path), EXIT_DONE);
 	assert_int_equal(set(&spec, "create", "1M"), EXIT_DONE);
 	capture_begin();
-	assert_int_equal(spec_look(&spec, 0, &target), EXIT_BACKING);
+	assert_int_equal(spec_look(&spec, 0, false, &target), EXIT_BACKING);
 	assert_contains(capture_end(), "cannot open");
 	assert_int_equal(access(path, F_OK), -1);
 	assert_int_equal(spec_open(&spec, &target), EXIT_DONE);
 	backend_close(target, true);
-	assert_int_equal(spec_look(&spec, 0, &target), EXIT_DONE);
+	assert_int_equal(spec_look(&spec, 0, false, &target), EXIT_DONE);
 	assert_int_equal(target->size, 1 << 20);
 	backend_close(target, false);
 	assert_int_equal(access(path, F_OK), 0);
