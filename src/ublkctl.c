@@ -681,7 +681,7 @@ static const char *owner_of(const json_t *device, char text[OWNER_TEXT])
 
 static void print_list(const json_t *answer)
 {
-	static const char line[] = "%-20s %-14s %-9s %10s %s%s\n";
+	static const char line[] = "%-20s %-14s %-11s %10s %s%s\n";
 	char size[SIZE_TEXT_MAX], owner[OWNER_TEXT];
 	json_t *device;
 	size_t i;
