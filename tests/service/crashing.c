@@ -3,7 +3,9 @@
  * ublkd that is killed at a step of a device's life: by its own hand when UBLKD_CRASH
  * is "before NAME", "during NAME" or "after NAME", with the name of a control command.
  * During: the driver has the command, or a helper does. After: it is done, and nothing
- * has been made of it. For tests; takes the place of ctrl.c.
+ * has been made of it. Or when it is "file N": before the Nth step of the files of the table
+ * and of what describes devices (crashing.h), counted from when the file UBLKD_CRASH_FROM is
+ * there. For tests; takes the place of ctrl.c.
  */
 #include "ctrl.h"
 
@@ -14,6 +16,7 @@ static void issue_command(struct ctrl *ctrl, struct ctrl_command *command);
 
 #include <signal.h>
 #include <stdlib.h>
+
 
 enum moment { NEVER, BEFORE, DURING, AFTER };
 
@@ -36,6 +39,20 @@ static void crash(void)
 {
 	kill(getpid(), SIGKILL);
 	pause();
+}
+
+void crash_before(const char *call)
+{
+	static unsigned steps;
+	const char *given = getenv("UBLKD_CRASH"), *from = getenv("UBLKD_CRASH_FROM");
+	unsigned step;
+
+	if (!given || sscanf(given, "file %u", &step) != 1 || (from && access(from, F_OK)))
+		return;
+	if (++steps != step)
+		return;
+	fprintf(stderr, "dies before %s\n", call);
+	crash();
 }
 
 static void crash_instead(struct ctrl_command *command, int result)
