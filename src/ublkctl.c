@@ -17,6 +17,8 @@
 #include "exit.h"
 #include "log.h"
 #include "option.h"
+#include "use.h"
+#include "util/clock.h"
 #include "util/macros.h"
 #include "util/parse.h"
 
@@ -27,7 +29,8 @@
 struct ctl_config {
 	char *socket, *name;
 	uint64_t timeout;
-	bool all, backing, shrink, json, force, when_unused, persist, unprivileged, help, version;
+	bool all, backing, shrink, json, force, unmount, when_unused, persist, unprivileged, help,
+		version;
 	int open; /* enum opener */
 };
 
@@ -56,6 +59,8 @@ static const struct ublkd_option ctl_options[] = {
 	  .help = "del: all devices that the server has" },
 	{ .name = "when-unused", .type = UBLKD_OPT_BOOL, .flag = true,
 	  .offset = FIELD(when_unused), .help = "del: wait until nobody uses it, then delete it" },
+	{ .name = "unmount", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(unmount),
+	  .help = "del: unmount what is on it first, and switch swap off" },
 	{ .name = "persist", .type = UBLKD_OPT_BOOL, .flag = true, .offset = FIELD(persist),
 	  .help = "add: write a file that describes it, too; set: change it; del: remove it" },
 	{ .name = "open", .type = UBLKD_OPT_ENUM, .values = opener_names, .offset = FIELD(open),
@@ -467,6 +472,56 @@ static json_t *deletion(const struct ctl *ctl)
 	return deletion;
 }
 
+/* Before once more, as who uses it may let it go. Microseconds. */
+#define UNMOUNT_PAUSE 250000
+
+/* last: what is in use still is said. false: something is. */
+static bool end_uses(json_t *devices, bool last)
+{
+	char place[USE_PLACE_SIZE];
+	bool all = true;
+	json_t *device;
+	size_t i;
+
+	json_array_foreach(devices, i, device) {
+		const char *node = json_string_value(json_object_get(device, "path"));
+		int ret = node ? use_end_node(node, place) : 0;
+
+		if (ret && last)
+			ublkd_note("cannot unmount '%s': %s", place, strerror(-ret));
+		all = all && !ret;
+	}
+	return all;
+}
+
+/* What was waited here is not waited once more for the answers. */
+static void unmount(struct ctl *ctl, json_t *devices)
+{
+	double began = clock_now(), most = ctl->config.when_unused ? (double)ctl->config.timeout : 0;
+
+	while (!end_uses(devices, clock_now() - began >= most) && clock_now() - began < most)
+		usleep(UNMOUNT_PAUSE);
+	ctl->config.timeout -= MIN(ctl->config.timeout - 1, (uint64_t)(clock_now() - began));
+	ctl->server.timeout = (double)ctl->config.timeout;
+}
+
+/* What is known of those that are named. That there is none is said by its deletion. */
+static json_t *shown(struct ctl *ctl)
+{
+	json_t *devices = json_array();
+	int status;
+
+	for (int i = 0; i < ctl->nr_args; i++) {
+		json_t *parameters = json_pack("{s:s}", "device", ctl->args[i]);
+		json_t *answer = client_call(&ctl->server, "io.ublkd.Show", parameters, NULL, 0,
+					     &status);
+
+		json_array_append(devices, json_object_get(json_object_get(answer, "parameters"), "device"));
+		json_decref(answer);
+	}
+	return devices;
+}
+
 static bool is_in_state(const json_t *device, const char *state)
 {
 	return !strcmp(text_of(device, "state"), state);
@@ -516,8 +571,10 @@ static int delete_all(struct ctl *ctl)
 {
 	int status = EXIT_DONE, last;
 	json_t *answer = call(ctl, "io.ublkd.List", NULL, &status);
-	const json_t *devices = json_object_get(answer, "devices");
+	json_t *devices = json_object_get(answer, "devices");
 
+	if (ctl->config.unmount)
+		unmount(ctl, devices);
 	for (size_t i = 0; i < json_array_size(devices); i += AT_ONCE) {
 		last = delete_some(ctl, devices, i);
 		if (!status)
@@ -529,8 +586,15 @@ static int delete_all(struct ctl *ctl)
 
 static int run_del(struct ctl *ctl)
 {
+	json_t *devices;
+
 	if (ctl->config.all)
 		return delete_all(ctl);
+	if (ctl->config.unmount) {
+		devices = shown(ctl);
+		unmount(ctl, devices);
+		json_decref(devices);
+	}
 	return ask_each(ctl, "io.ublkd.Delete", deletion(ctl), print_deleted,
 			ctl->config.persist ? file_status : NULL);
 }
@@ -948,6 +1012,7 @@ static const char *wrong_option(const struct ctl *ctl, const struct ctl_command 
 	       ctl->config.force && command->run != run_del && command->run != run_gc &&
 			       command->run != run_recover ? "force" :
 	       ctl->config.when_unused && command->run != run_del ? "when-unused" :
+	       ctl->config.unmount && command->run != run_del	   ? "unmount" :
 	       ctl->config.persist && command->run != run_add && command->run != run_del &&
 			       command->run != run_set ? "persist" :
 	       ctl->config.unprivileged && command->run != run_add ? "unprivileged" :

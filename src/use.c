@@ -3,8 +3,14 @@
 #include "use.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
 #include <unistd.h>
 
 #include "util/macros.h"
@@ -54,23 +60,28 @@ static bool is_number_of(const char *root, const char *number, const char *name)
 	return at && is_of(strtok(at + strlen("/block/"), "/"), name);
 }
 
-/* In a process's namespace: lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". */
-static bool is_mounted_for(const char *process, const char *root, const char *name,
-			   char place[1024])
+/* In a process's namespace. */
+static FILE *open_mounts(const char *process, const char *root)
 {
-	_cleanup_file_ FILE *file = NULL;
-	_cleanup_free_ char *line = NULL;
 	char path[1024];
-	size_t size = 0;
 
 	snprintf(path, sizeof(path), "%s/proc/%s/mountinfo", root, process);
-	file = fopen(path, "re");
-	while (file && getline(&line, &size, file) > 0) {
+	return fopen(path, "re");
+}
+
+/* The next of the device, of lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". */
+static bool next_mount(FILE *mounts, const char *root, const char *name, uint64_t *id,
+		       char place[USE_PLACE_SIZE])
+{
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+
+	while (mounts && getline(&line, &size, mounts) > 0) {
 		const char *dash = strstr(line, " - ");
 		char device[256] = "", number[32] = "";
 
 		place[0] = 0;
-		sscanf(line, "%*s %*s %31s %*s %1023s", number, place);
+		sscanf(line, "%" SCNu64 " %*s %31s %*s %1023s", id, number, place);
 		if (dash)
 			sscanf(dash, " - %*s %255s", device);
 		unescape(device);
@@ -82,8 +93,17 @@ static bool is_mounted_for(const char *process, const char *root, const char *na
 	return false;
 }
 
+static bool is_mounted_for(const char *process, const char *root, const char *name,
+			   char place[USE_PLACE_SIZE])
+{
+	_cleanup_file_ FILE *mounts = open_mounts(process, root);
+	uint64_t id;
+
+	return next_mount(mounts, root, name, &id, place);
+}
+
 /* A server has no mounts itself (guard.h): those of who started it, and of the system. */
-static bool is_mounted(const char *root, const char *name, char place[1024])
+static bool is_mounted(const char *root, const char *name, char place[USE_PLACE_SIZE])
 {
 	char parent[16];
 
@@ -93,11 +113,11 @@ static bool is_mounted(const char *root, const char *name, char place[1024])
 	       is_mounted_for("1", root, name, place);
 }
 
-static bool is_swap(const char *root, const char *name)
+static bool is_swap(const char *root, const char *name, char device[256])
 {
 	_cleanup_file_ FILE *file = NULL;
 	_cleanup_free_ char *line = NULL;
-	char path[1024], device[256];
+	char path[1024];
 	size_t size = 0;
 
 	snprintf(path, sizeof(path), "%s/proc/swaps", root);
@@ -200,11 +220,11 @@ static const char *mapping_of(const char *root, const char *holder, char text[16
 
 bool use_find(const char *root, const char *name, char *text, size_t size)
 {
-	char what[1024], mapping[160];
+	char what[1024], swap[256], mapping[160];
 
 	if (is_mounted(root, name, what))
 		snprintf(text, size, "mounted at %s", what);
-	else if (is_swap(root, name))
+	else if (is_swap(root, name, swap))
 		snprintf(text, size, "used for swap");
 	else if (has_holder(root, name, what) || has_loop(root, name, what))
 		snprintf(text, size, "held by %s%s", what, mapping_of(root, what, mapping));
@@ -216,6 +236,44 @@ bool use_find(const char *root, const char *name, char *text, size_t size)
 bool use_find_node(const char *node, char text[USE_TEXT_SIZE])
 {
 	return use_find("", node + strlen("/dev/"), text, USE_TEXT_SIZE);
+}
+
+/* ---- the end of it -------------------------------------------------------------------- */
+
+/* By its number, as another may be mounted over it. */
+static int unmount(uint64_t id, const char *place)
+{
+	struct statx mount;
+
+	if (statx(AT_FDCWD, place, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID, &mount))
+		return -errno;
+	if (mount.stx_mask & STATX_MNT_ID && mount.stx_mnt_id != id)
+		return -EBUSY;
+	return umount2(place, UMOUNT_NOFOLLOW) ? -errno : 0;
+}
+
+/* The last is looked for anew each time: one may have taken others along. */
+int use_end_node(const char *node, char place[USE_PLACE_SIZE])
+{
+	const char *name = node + strlen("/dev/");
+	int ret = 0;
+
+	do {
+		_cleanup_file_ FILE *mounts = open_mounts("self", "");
+		char found[USE_PLACE_SIZE];
+		uint64_t id, last = 0;
+
+		while (next_mount(mounts, "", name, &id, found)) {
+			strcpy(place, found);
+			last = id;
+		}
+		if (!last)
+			break;
+		ret = unmount(last, place);
+	} while (!ret);
+	while (!ret && is_swap("", name, place))
+		ret = swapoff(place) ? -errno : 0;
+	return ret;
 }
 
 /* ---- programs that have it open ------------------------------------------------------ */

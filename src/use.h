@@ -21,6 +21,12 @@ bool use_find(const char *root, const char *name, char *text, size_t size);
 #define USE_TEXT_SIZE 1100
 bool use_find_node(const char *node, char text[USE_TEXT_SIZE]);
 /*
+ * Unmounts what is mounted of the node "/dev/NAME" in our mount namespace, and switches swap on it
+ * off. 0: it has no such use there any more; -errno, and what place could not be given up.
+ */
+#define USE_PLACE_SIZE 1024
+int use_end_node(const char *node, char place[USE_PLACE_SIZE]);
+/*
  * "open by process 123 (dd)", by the paths that the kernel has for open files; udev is not told of,
  * which looks at each device that comes or changes. Of other users' processes, and of those that may
  * do more than we, only who has CAP_SYS_PTRACE sees what they have open.

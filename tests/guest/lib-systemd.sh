@@ -4,26 +4,28 @@
 require systemctl udevadm
 [ -d /run/systemd/system ] || skip "systemd is not process 1"
 
-UNITS=${abs_top_builddir:?}/contrib/systemd
-[ -e "$UNITS/ublkd.service" ] || skip "no $UNITS/ublkd.service"
-ETC=$(sed -n 's,^ConditionPathIsDirectory=\(.*\)/ublkd/devices$,\1,p' "$UNITS/ublkd.service")
-SBIN=$(sed -n 's,^ExecStart=\(.*\)/ublkd serve .*,\1,p' "$UNITS/ublkd.service")
+INSTALLED=${abs_top_builddir:?}/tests/installed
+mapfile -t INSTALLED_FILES < <(cd "$INSTALLED" && find . ! -type d)
+UNIT=$(find "$INSTALLED" -path '*/system/ublkd.service')
+[ -e "$UNIT" ] || skip "no units in $INSTALLED: 'make check' makes it, where configure finds systemd and udev"
+ETC=$(sed -n 's,^ConditionPathIsDirectory=\(.*\)/ublkd/devices$,\1,p' "$UNIT")
 # The client's own default is the unit's.
 unset UBLKD_SOCKET
 
 no_service() {
 	systemctl stop ublkd-shutdown
 	systemctl stop ublkd ublkd@one || true
-	rm -f "$SBIN/ublkd" "$SBIN/ublkctl" /etc/systemd/system/ublkd*.service /etc/udev/rules.d/60-ublkd.rules
-	rm -rf "$ETC/ublkd" /etc/systemd/system/ublkd.service.d
+	(cd / && rm -f "${INSTALLED_FILES[@]}")
+	rm -rf "$ETC/ublkd" /etc/systemd/system/ublkd.service.d /etc/systemd/system/ublkd-shutdown.service.d
 }
 
-# install_units: as make install does, with an empty folder of devices
+# install_units: as a package does with what "make install" makes, with an empty folder of devices
 install_units() {
 	defer no_service
-	install -D -t "$SBIN" "$UBLKD" "$UBLKCTL"
-	install -D -m 644 -t /etc/systemd/system "$UNITS"/*.service
-	install -D -m 644 -t /etc/udev/rules.d "${abs_top_srcdir:?}/contrib/udev/60-ublkd.rules"
+	tar -C "$INSTALLED" -c . | tar -C / -x --keep-directory-symlink --no-overwrite-dir
+	rm -rf /run/ublkd
+	systemd-tmpfiles --create ublkd.conf
+	[ "$(stat -c '%U:%G %a' /run/ublkd /run/ublkd/udev | sort -u)" = "root:root 755" ] || fail "$(ls -ld /run/ublkd{,/udev})"
 	mkdir -p "$ETC/ublkd/devices"
 	udevadm control --reload
 	systemctl daemon-reload

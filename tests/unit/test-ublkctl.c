@@ -51,6 +51,7 @@ static void the_command_line_is_checked(void **state)
 	REFUSES(EXIT_USAGE, "name: expected none with 'list'", "list", "--name=a");
 	REFUSES(EXIT_USAGE, "force: expected none with 'show'", "show", "a", "--force");
 	REFUSES(EXIT_USAGE, "when-unused: expected none with 'list'", "list", "--when-unused");
+	REFUSES(EXIT_USAGE, "unmount: expected none with 'gc'", "gc", "--unmount");
 	REFUSES(EXIT_USAGE, "when-unused: expected none with --force", "del", "a", "--force",
 		"--when-unused");
 	REFUSES(EXIT_USAGE, "persist: expected none with 'wait'", "wait", "a", "--persist");
