@@ -563,15 +563,21 @@ static void on_log(struct worker_process *process, const char *line)
 	struct worker_group *group = container_of(process, struct worker_group, process);
 	const char *text, *whole = log_line_text(line), *before;
 	struct worker *worker = find_member(group, whole, ": ", &text);
+	bool passes;
 
 	if (worker && log_line_is_error(line))
 		snprintf(worker->error, sizeof(worker->error), "%s", text);
-	if (worker || !group->user) {
+	if (!group->user) {
 		log_line(line);
 		return;
 	}
+	/* A user may have it say anything, and any number of times. */
 	before = log_switch(group->name);
-	ublkd_note("%s", whole);
+	passes = log_limit_passes(&group->lines, 1);
+	if (passes && worker)
+		log_line(line);
+	else if (passes)
+		ublkd_note("%s", whole);
 	log_switch(before);
 }
 

@@ -54,6 +54,7 @@ const struct worker_group *worker_group_of_others(const struct supervisor *super
 
 static void free_group(struct worker_group *group)
 {
+	log_limit_end(&group->lines);
 	free(group->name);
 	free(group->user);
 	free(group);
@@ -75,6 +76,7 @@ static struct worker_group *make(const struct worker *worker,
 		.supervisor = supervisor,
 		.next = supervisor->groups,
 		.process = *callbacks,
+		.lines = { .loop = supervisor->loop, .what = "of a user's process" },
 	};
 	if (!group->name || (worker->user && !group->user)) {
 		free_group(group);

@@ -6,6 +6,7 @@
 #ifndef WORKER_GROUP_H
 #define WORKER_GROUP_H
 
+#include "log-limit.h"
 #include "worker-process.h"
 
 struct supervisor;
@@ -23,6 +24,7 @@ struct worker_group {
 	bool stays;    /* while we hand over */
 	bool remains;  /* when its process has ended, what that failed to make may be left */
 	ev_timer late; /* a user's process that was told to end */
+	struct log_limit lines; /* of a user's process */
 };
 
 /* Of this name, by worker=, but not of this user, or nobody; NULL: there is none. */
