@@ -4,8 +4,9 @@
  * is "before NAME", "during NAME" or "after NAME", with the name of a control command.
  * During: the driver has the command, or a helper does. After: it is done, and nothing
  * has been made of it. Or when it is "file N": before the Nth step of the files of the table
- * and of what describes devices (crashing.h), counted from when the file UBLKD_CRASH_FROM is
- * there. For tests; takes the place of ctrl.c.
+ * and of what describes devices (crashing.h). With UBLKD_CRASH_FROM, which the workers that it
+ * starts have, too: from when that file is there, and one of them alone, as the file goes.
+ * For tests; takes the place of ctrl.c.
  */
 #include "ctrl.h"
 
@@ -20,11 +21,18 @@ static void issue_command(struct ctrl *ctrl, struct ctrl_command *command);
 
 enum moment { NEVER, BEFORE, DURING, AFTER };
 
+static const char *step_given(void)
+{
+	const char *from = getenv("UBLKD_CRASH_FROM");
+
+	return from && access(from, F_OK) ? NULL : getenv("UBLKD_CRASH");
+}
+
 static enum moment moment_of(uint32_t op)
 {
 	static const char *const moments[] = { [BEFORE] = "before ", [DURING] = "during ",
 					       [AFTER] = "after " };
-	const char *given = getenv("UBLKD_CRASH");
+	const char *given = step_given();
 
 	for (int i = BEFORE; given && i <= AFTER; i++) {
 		size_t length = strlen(moments[i]);
@@ -37,6 +45,10 @@ static enum moment moment_of(uint32_t op)
 
 static void crash(void)
 {
+	const char *from = getenv("UBLKD_CRASH_FROM");
+
+	if (from)
+		unlink(from);
 	kill(getpid(), SIGKILL);
 	pause();
 }
@@ -44,12 +56,10 @@ static void crash(void)
 void crash_before(const char *call)
 {
 	static unsigned steps;
-	const char *given = getenv("UBLKD_CRASH"), *from = getenv("UBLKD_CRASH_FROM");
+	const char *given = step_given();
 	unsigned step;
 
-	if (!given || sscanf(given, "file %u", &step) != 1 || (from && access(from, F_OK)))
-		return;
-	if (++steps != step)
+	if (!given || sscanf(given, "file %u", &step) != 1 || ++steps != step)
 		return;
 	fprintf(stderr, "dies before %s\n", call);
 	crash();
