@@ -16,6 +16,7 @@
 #include "exit.h"
 #include "idle-manager.h"
 #include "interfaces.h"
+#include "manual.h"
 #include "util/macros.h"
 
 static struct idle_manager idle;
@@ -681,6 +682,31 @@ static void options_that_are_files_are_told_alone(void **state)
 	assert_true(strlen(answer) < 2500);
 }
 
+/* kind: "\nmethod " and the like. */
+static unsigned missing_in(const char *manual, const char *kind)
+{
+	unsigned missing = 0;
+	char name[32];
+
+	for (const char *at = interface_io_ublkd; (at = strstr(at, kind)); at++) {
+		assert_int_equal(sscanf(at + strlen(kind), "%31[A-Za-z]", name), 1);
+		if (manual_has(manual, "Li", name))
+			continue;
+		print_error("the manual has no '.It Li %s'\n", name);
+		missing++;
+	}
+	return missing;
+}
+
+static void the_manual_has_every_method_and_error(void **state)
+{
+	_cleanup_free_ char *manual = manual_read_page("io.ublkd.7");
+
+	(void)state;
+	assert_int_equal(missing_in(manual, "\nmethod "), 0);
+	assert_int_equal(missing_in(manual, "\nerror "), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -705,6 +731,7 @@ int main(void)
 		TEST(what_was_added_to_the_last_server_is_added_again),
 		TEST(options_that_are_files_are_told_alone),
 		TEST(the_interface_has_every_method_and_no_other),
+		TEST(the_manual_has_every_method_and_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
