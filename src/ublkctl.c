@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -505,21 +506,37 @@ static void unmount(struct ctl *ctl, json_t *devices)
 	ctl->server.timeout = (double)ctl->config.timeout;
 }
 
-/* What is known of those that are named. That there is none is said by its deletion. */
-static json_t *shown(struct ctl *ctl)
+/* Whether the server finds the device by that. */
+static bool is_called(const json_t *device, const char *text)
 {
-	json_t *devices = json_array();
+	char number[24] = "-";
+
+	if (json_is_integer(json_object_get(device, "number")))
+		snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
+			 json_integer_value(json_object_get(device, "number")));
+	return !strcmp(text_of(device, "name"), text) || !strcmp(text_of(device, "path"), text) ||
+	       !strcasecmp(text_of(device, "uuid"), text) || !strcmp(number, text);
+}
+
+/* What is known of those that are named, null of others: who asks for more hears of that. */
+static json_t *list_named(struct ctl *ctl)
+{
+	json_t *named = json_array();
 	int status;
+	json_t *answer = call(ctl, "io.ublkd.List", NULL, &status), *device;
+	size_t i;
 
-	for (int i = 0; i < ctl->nr_args; i++) {
-		json_t *parameters = json_pack("{s:s}", "device", ctl->args[i]);
-		json_t *answer = client_call(&ctl->server, "io.ublkd.Show", parameters, NULL, 0,
-					     &status);
+	for (int k = 0; k < ctl->nr_args; k++) {
+		json_t *found = NULL;
 
-		json_array_append(devices, json_object_get(json_object_get(answer, "parameters"), "device"));
-		json_decref(answer);
+		json_array_foreach(json_object_get(answer, "devices"), i, device) {
+			if (!found && is_called(device, ctl->args[k]))
+				found = device;
+		}
+		json_array_append_new(named, found ? json_incref(found) : json_null());
 	}
-	return devices;
+	json_decref(answer);
+	return named;
 }
 
 static bool is_in_state(const json_t *device, const char *state)
@@ -591,7 +608,7 @@ static int run_del(struct ctl *ctl)
 	if (ctl->config.all)
 		return delete_all(ctl);
 	if (ctl->config.unmount) {
-		devices = shown(ctl);
+		devices = list_named(ctl);
 		unmount(ctl, devices);
 		json_decref(devices);
 	}
@@ -652,10 +669,34 @@ static int run_resume(struct ctl *ctl)
 	return ask_each(ctl, "io.ublkd.Resume", json_object(), print_nothing, NULL);
 }
 
+/* A process is killed once, whichever of its devices are named: then it is another. */
+static void name_one_of_each_process(struct ctl *ctl)
+{
+	json_t *devices = list_named(ctl), *named = json_object();
+	int left = 0;
+
+	for (int i = 0; i < ctl->nr_args; i++) {
+		const json_t *pid = json_object_get(json_array_get(devices, (size_t)i), "pid");
+		char text[24];
+
+		snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT, json_integer_value(pid));
+		if (json_is_integer(pid) && json_object_get(named, text))
+			continue;
+		if (json_is_integer(pid))
+			json_object_set_new(named, text, json_true());
+		ctl->args[left++] = ctl->args[i];
+	}
+	ctl->nr_args = left;
+	json_decref(devices);
+	json_decref(named);
+}
+
 static int run_recover(struct ctl *ctl)
 {
 	json_t *force = ctl->config.force ? json_pack("{s:b}", "force", true) : json_object();
 
+	if (ctl->config.force && ctl->nr_args > 1)
+		name_one_of_each_process(ctl);
 	return ask_each(ctl, "io.ublkd.Recover", force, print_nothing, NULL);
 }
 
