@@ -67,3 +67,19 @@ bool believe_stuck(const struct worker_group *group, struct stuck_info *info)
 		info->number = UBLK_DEV_ID_ANY;
 	return true;
 }
+
+void believe_device(json_t *device, const struct worker *worker)
+{
+	struct identity user;
+	unsigned number;
+	bool there = sscanf(worker->path, "/dev/ublkb%u", &number) == 1;
+
+	if (!worker->user || identity_read(&user, worker->user))
+		return;
+	json_object_set_new(device, "owner_uid", json_integer(user.uid));
+	json_object_set_new(device, "owner_gid", json_integer(user.gid));
+	json_object_set_new(device, "path", there ? json_string(worker->path) : json_null());
+	json_object_set_new(device, "number", there ? json_integer(number) : json_null());
+	json_object_set_new(device, "pid", worker_pid(worker) ? json_integer(worker_pid(worker)) :
+								 json_null());
+}

@@ -7,6 +7,7 @@
 #ifndef BELIEVE_H
 #define BELIEVE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 struct stuck_info;
@@ -17,5 +18,7 @@ struct worker_group;
 bool believe_path(const struct worker *worker, const char *path);
 /* The driver has not ended a command. What cannot be seen is taken out of it. */
 bool believe_stuck(const struct worker_group *group, struct stuck_info *info);
+/* A device as List has it: whose and which it is, is what is known here. */
+void believe_device(json_t *device, const struct worker *worker);
 
 #endif

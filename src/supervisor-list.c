@@ -2,11 +2,12 @@
 #define _GNU_SOURCE
 #include "supervisor-list.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "believe.h"
 #include "exit.h"
 #include "forward.h"
-#include "identity.h"
 #include "service-calls.h"
 #include "service-failed.h"
 #include "service-job.h"
@@ -16,21 +17,13 @@
 
 /* For a worker to say what it has; the others' devices are listed all the same. */
 #define LIST_PATIENCE 5
+/* For one that has not answered the last time. */
+#define SILENT_PATIENCE 0.5
 
 const char *list_error(const struct worker *worker)
 {
 	return worker->error[0] && (worker->state == WORKER_RESTS || worker->state == WORKER_FAILED ||
 				    worker->state == WORKER_STUCK) ? worker->error : NULL;
-}
-
-void list_set_owner(json_t *device, const struct worker *worker)
-{
-	struct identity user;
-
-	if (!worker->user || identity_read(&user, worker->user))
-		return;
-	json_object_set_new(device, "owner_uid", json_integer(user.uid));
-	json_object_set_new(device, "owner_gid", json_integer(user.gid));
 }
 
 /* A call, and the answers of all processes, which are those of the calls behind it, too. */
@@ -46,7 +39,8 @@ struct gathering {
 struct share {
 	struct forward forward;
 	struct gathering *gathering;
-	char *user; /* whose it is, see worker */
+	char name[65]; /* of one of its devices */
+	char *user;    /* whose it is, see worker */
 };
 
 static json_t *device_json(const struct worker *worker)
@@ -66,7 +60,7 @@ static json_t *device_json(const struct worker *worker)
 			   worker_pid(worker) ? json_integer(worker_pid(worker)) : json_null(),
 			   "worker", worker->group->named ? worker->group->name : NULL,
 			   "owner_uid", "owner_gid", "error", error_or_null(list_error(worker)));
-	list_set_owner(device, worker);
+	believe_device(device, worker);
 	return device;
 }
 
@@ -110,6 +104,7 @@ static void gathered(struct gathering *gathering)
 /* false: there is no memory. */
 static bool keep_user(struct share *share, const struct worker *worker)
 {
+	snprintf(share->name, sizeof(share->name), "%s", worker->name);
 	share->user = worker->user ? strdup(worker->user) : NULL;
 	return !worker->user || share->user;
 }
@@ -139,7 +134,15 @@ static void put_in_place(const struct share *share, json_t *device)
 		return;
 	json_object_set(devices, name, device);
 	if (worker)
-		list_set_owner(device, worker);
+		believe_device(device, worker);
+}
+
+static void note_silence(const struct router *router, const struct share *share, bool silent)
+{
+	const struct worker *worker = supervisor_find(router->supervisor, share->name);
+
+	if (worker)
+		worker->group->silent = silent;
 }
 
 static void gather(struct router *router);
@@ -153,6 +156,7 @@ static void told(struct forward *forward, json_t *answer)
 
 	json_array_foreach(devices, i, device)
 		put_in_place(share, device);
+	note_silence(router, share, !answer);
 	gathered(share->gathering);
 	free_share(share);
 	gather(router);
@@ -169,7 +173,7 @@ static void ask(struct gathering *gathering, const struct worker *worker, json_t
 		gathering->left++;
 		if (!forward_start(&share->forward, &router_of(gathering->call)->forwards,
 				   worker->supervisor->loop, fd, "io.ublkd.List", parameters,
-				   LIST_PATIENCE))
+				   worker->group->silent ? SILENT_PATIENCE : LIST_PATIENCE))
 			return;
 		gathering->left--;
 	}

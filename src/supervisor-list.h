@@ -11,8 +11,6 @@
 void list_call(struct service_call *call);
 /* As in Show. What no process says of it is not known. */
 json_t *list_details(const struct worker *worker);
-/* As it was when it was added, whatever its process says. */
-void list_set_owner(json_t *device, const struct worker *worker);
 /* What one says that is well is no reason for anything. NULL: there is none. */
 const char *list_error(const struct worker *worker);
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "believe.h"
 #include "exit.h"
 #include "forward.h"
 #include "log.h"
@@ -210,13 +211,13 @@ static void name_program(const struct passed_on *passed, json_t *in_use)
 		json_object_set_new(in_use, "holder", json_string(text));
 }
 
-static void show_owner(const struct passed_on *passed, json_t *parameters)
+static void show_believed(const struct passed_on *passed, json_t *parameters)
 {
 	const struct worker *worker = supervisor_find(router_of(passed->call)->supervisor,
 						      passed->name);
 
 	if (worker)
-		list_set_owner(json_object_get(parameters, "device"), worker);
+		believe_device(json_object_get(parameters, "device"), worker);
 	service_reply_with_stuck(passed->call, json_incref(parameters));
 }
 
@@ -246,7 +247,7 @@ static void answered(struct forward *forward, json_t *answer)
 	else if (status)
 		service_failed(passed->call, status, SERVICE_NOT_CHANGED);
 	else if (is_show(passed))
-		show_owner(passed, parameters);
+		show_believed(passed, parameters);
 	else
 		service_reply(passed->call, json_incref(parameters));
 	json_decref(parameters);

@@ -25,6 +25,7 @@ struct worker_group {
 	bool remains;  /* when its process has ended, what that failed to make may be left */
 	ev_timer late; /* a user's process that was told to end */
 	struct log_limit lines; /* of a user's process */
+	bool silent;            /* it has not answered List the last time */
 };
 
 /* Of this name, by worker=, but not of this user, or nobody; NULL: there is none. */

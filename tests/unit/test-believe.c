@@ -87,12 +87,39 @@ static void one_command_of_a_device_is_enough(void **state)
 	assert_true(believe_stuck(&group, &info));
 }
 
+static void a_device_is_the_one_that_is_known(void **state)
+{
+	struct worker worker = { .name = name, .supervisor = &supervisor, .path = "/dev/ublkb7", .user = us };
+	struct worker_group group = { .supervisor = &supervisor, .members = &worker, .user = us };
+	json_t *device = json_pack("{s:s, s:s, s:i, s:i}", "name", name, "path", "/dev/sda2", "number", 3,
+				   "pid", 1);
+
+	(void)state;
+	worker.group = &group;
+	believe_device(device, &worker);
+	assert_string_equal(json_string_value(json_object_get(device, "path")), "/dev/ublkb7");
+	assert_int_equal(json_integer_value(json_object_get(device, "number")), 7);
+	assert_true(json_is_null(json_object_get(device, "pid")));
+	assert_int_equal(json_integer_value(json_object_get(device, "owner_uid")), geteuid());
+	worker.path[0] = 0;
+	json_object_set_new(device, "path", json_string("/dev/sda2"));
+	believe_device(device, &worker);
+	assert_true(json_is_null(json_object_get(device, "path")));
+	/* Of root's own all is believed. */
+	worker.user = NULL;
+	json_object_set_new(device, "path", json_string("/dev/ublkb9"));
+	believe_device(device, &worker);
+	assert_string_equal(json_string_value(json_object_get(device, "path")), "/dev/ublkb9");
+	json_decref(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_path_is_that_of_a_node_of_the_users),
 		cmocka_unit_test(a_command_is_one_for_a_device_of_its_own),
 		cmocka_unit_test(one_command_of_a_device_is_enough),
+		cmocka_unit_test(a_device_is_the_one_that_is_known),
 	};
 
 	return cmocka_run_group_tests(tests, set_users, NULL);
