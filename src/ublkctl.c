@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,6 +81,7 @@ struct ctl {
 	struct ctl_config config;
 	struct options set;
 	struct connection server;
+	bool late; /* it has not answered in time */
 	struct client_files files; /* to go with the next call */
 	json_t *devices; /* with --backing: all, whose names are among args */
 	char (*paths)[CLIENT_DEVICE_SIZE]; /* else: of devices, that are among args */
@@ -175,8 +177,21 @@ static json_t *parameters_of(json_t *answer, int *status)
 
 static json_t *call(struct ctl *ctl, const char *method, json_t *parameters, int *status)
 {
-	return parameters_of(client_call(&ctl->server, method, parameters, ctl->files.fds,
-					 ctl->files.count, status), status);
+	json_t *answer;
+
+	/* An answer that comes later is not that of the next call. */
+	if (ctl->late) {
+		client_close(&ctl->server);
+		*status = connect_to_server(ctl, &ctl->server, false);
+		if (*status) {
+			json_decref(parameters);
+			return NULL;
+		}
+	}
+	answer = client_call(&ctl->server, method, parameters, ctl->files.fds, ctl->files.count,
+			     status);
+	ctl->late = !answer && *status == EXIT_TIMEOUT;
+	return answer ? parameters_of(answer, status) : NULL;
 }
 
 static int print_json(const json_t *answer)
@@ -475,35 +490,64 @@ static json_t *deletion(const struct ctl *ctl)
 
 /* Before once more, as who uses it may let it go. Microseconds. */
 #define UNMOUNT_PAUSE 250000
+/* Seconds from the last time on until what is waited for is late. */
+#define UNMOUNT_MARGIN 0.5
 
-/* last: what is in use still is said. false: something is. */
-static bool end_uses(json_t *devices, bool last)
+/* In a process of its own. What is busy is tried until then, unless it is over. */
+static int end_use(const char *node, double until)
 {
 	char place[USE_PLACE_SIZE];
-	bool all = true;
+	int ret;
+
+	while ((ret = use_end_node(node, place)) == -EBUSY && clock_now() < until)
+		usleep(UNMOUNT_PAUSE);
+	if (ret)
+		ublkd_note("cannot unmount '%s': %s", place, strerror(-ret));
+	return ret ? EXIT_RUNTIME : EXIT_DONE;
+}
+
+static bool is_in_state(const json_t *device, const char *state)
+{
+	return !strcmp(text_of(device, "state"), state);
+}
+
+/* Its node, if somebody serves it: else an unmount would wait for that. */
+static bool node_of(const json_t *device, char node[32])
+{
+	unsigned number;
+
+	if (!is_in_state(device, "live") ||
+	    sscanf(text_of(device, "path"), "/dev/ublkb%u", &number) != 1)
+		return false;
+	snprintf(node, 32, "/dev/ublkb%u", number);
+	return true;
+}
+
+/*
+ * Each device by a process, as it takes as long as the backing does; what is not done in time is
+ * left to it. With --when-unused the server waits for the end of its use meanwhile.
+ */
+static void unmount(const struct ctl *ctl, const json_t *devices)
+{
+	double timeout = (double)ctl->config.timeout, until = clock_now() + timeout;
 	json_t *device;
+	char node[32];
 	size_t i;
 
 	json_array_foreach(devices, i, device) {
-		const char *node = json_string_value(json_object_get(device, "path"));
-		int ret = node ? use_end_node(node, place) : 0;
-
-		if (ret && last)
-			ublkd_note("cannot unmount '%s': %s", place, strerror(-ret));
-		all = all && !ret;
+		if (!node_of(device, node))
+			continue;
+		if (!fork())
+			_exit(end_use(node, ctl->config.when_unused ? until - UNMOUNT_MARGIN : 0));
 	}
-	return all;
-}
+	while (!ctl->config.when_unused && clock_now() < until) {
+		pid_t pid = waitpid(-1, NULL, WNOHANG);
 
-/* What was waited here is not waited once more for the answers. */
-static void unmount(struct ctl *ctl, json_t *devices)
-{
-	double began = clock_now(), most = ctl->config.when_unused ? (double)ctl->config.timeout : 0;
-
-	while (!end_uses(devices, clock_now() - began >= most) && clock_now() - began < most)
-		usleep(UNMOUNT_PAUSE);
-	ctl->config.timeout -= MIN(ctl->config.timeout - 1, (uint64_t)(clock_now() - began));
-	ctl->server.timeout = (double)ctl->config.timeout;
+		if (pid < 0)
+			return;
+		if (!pid)
+			usleep(UNMOUNT_PAUSE / 10);
+	}
 }
 
 /* Whether the server finds the device by that. */
@@ -537,11 +581,6 @@ static json_t *list_named(struct ctl *ctl)
 	}
 	json_decref(answer);
 	return named;
-}
-
-static bool is_in_state(const json_t *device, const char *state)
-{
-	return !strcmp(text_of(device, "state"), state);
 }
 
 /* One that has no process can go by force alone, and one that waits has no end of its use. */

@@ -69,8 +69,11 @@ static FILE *open_mounts(const char *process, const char *root)
 	return fopen(path, "re");
 }
 
-/* The next of the device, of lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". */
-static bool next_mount(FILE *mounts, const char *root, const char *name, uint64_t *id,
+/*
+ * The next of the device, of lines "ID PARENT NUMBER ROOT PLACE … - TYPE DEVICE …". sure: one
+ * whose device is nothing that somebody may just have said: a file system of users' own.
+ */
+static bool next_mount(FILE *mounts, const char *root, const char *name, bool sure, uint64_t *id,
 		       char place[USE_PLACE_SIZE])
 {
 	_cleanup_free_ char *line = NULL;
@@ -78,14 +81,15 @@ static bool next_mount(FILE *mounts, const char *root, const char *name, uint64_
 
 	while (mounts && getline(&line, &size, mounts) > 0) {
 		const char *dash = strstr(line, " - ");
-		char device[256] = "", number[32] = "";
+		char type[32] = "", device[256] = "", number[32] = "";
 
 		place[0] = 0;
-		sscanf(line, "%" SCNu64 " %*s %31s %*s %1023s", id, number, place);
+		sscanf(line, "%" SCNu64 " %*s %31s %*s %4095s", id, number, place);
 		if (dash)
-			sscanf(dash, " - %*s %255s", device);
+			sscanf(dash, " - %31s %255s", type, device);
 		unescape(device);
-		if (is_path_of(device, name) || is_number_of(root, number, name)) {
+		if (is_number_of(root, number, name) ||
+		    (is_path_of(device, name) && !(sure && !strncmp(type, "fuse", 4)))) {
 			unescape(place);
 			return true;
 		}
@@ -99,7 +103,7 @@ static bool is_mounted_for(const char *process, const char *root, const char *na
 	_cleanup_file_ FILE *mounts = open_mounts(process, root);
 	uint64_t id;
 
-	return next_mount(mounts, root, name, &id, place);
+	return next_mount(mounts, root, name, false, &id, place);
 }
 
 /* A server has no mounts itself (guard.h): those of who started it, and of the system. */
@@ -220,7 +224,7 @@ static const char *mapping_of(const char *root, const char *holder, char text[16
 
 bool use_find(const char *root, const char *name, char *text, size_t size)
 {
-	char what[1024], swap[256], mapping[160];
+	char what[USE_PLACE_SIZE], swap[256], mapping[160];
 
 	if (is_mounted(root, name, what))
 		snprintf(text, size, "mounted at %s", what);
@@ -240,39 +244,79 @@ bool use_find_node(const char *node, char text[USE_TEXT_SIZE])
 
 /* ---- the end of it -------------------------------------------------------------------- */
 
-/* By its number, as another may be mounted over it. */
-static int unmount(uint64_t id, const char *place)
+/*
+ * By its number, as another may be mounted over it, and below the folder that it is in, as who
+ * owns one above may put another there.
+ */
+static int unmount(uint64_t id, char *place)
 {
+	char *name = strrchr(place, '/');
 	struct statx mount;
+	int ret = 0;
 
-	if (statx(AT_FDCWD, place, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID, &mount))
-		return -errno;
-	if (mount.stx_mask & STATX_MNT_ID && mount.stx_mnt_id != id)
+	if (!name || !name[1])
 		return -EBUSY;
-	return umount2(place, UMOUNT_NOFOLLOW) ? -errno : 0;
+	*name = 0;
+	if (chdir(*place ? place : "/") ||
+	    statx(AT_FDCWD, name + 1, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_MNT_ID, &mount))
+		ret = -errno;
+	else if (!(mount.stx_mask & STATX_MNT_ID) || mount.stx_mnt_id != id)
+		ret = -EBUSY;
+	else if (umount2(name + 1, UMOUNT_NOFOLLOW))
+		ret = -errno;
+	*name = '/';
+	return chdir("/") && !ret ? -errno : ret;
 }
 
-/* The last is looked for anew each time: one may have taken others along. */
+/* The last one of the device before that of this number, 0: of all; 0: there is none. */
+static uint64_t last_mount(const char *name, uint64_t before, char place[USE_PLACE_SIZE])
+{
+	_cleanup_file_ FILE *mounts = open_mounts("self", "");
+	char found[USE_PLACE_SIZE];
+	uint64_t id, last = 0;
+
+	while (next_mount(mounts, "", name, true, &id, found) && id != before) {
+		strcpy(place, found);
+		last = id;
+	}
+	return last;
+}
+
+/*
+ * From the last to the first, which may be what the others are below. Until a round achieves
+ * nothing, as one that was moved comes before what it is below.
+ */
 int use_end_node(const char *node, char place[USE_PLACE_SIZE])
 {
 	const char *name = node + strlen("/dev/");
-	int ret = 0;
+	char swap[256], at[USE_PLACE_SIZE];
+	bool some;
+	int ret;
 
 	do {
-		_cleanup_file_ FILE *mounts = open_mounts("self", "");
-		char found[USE_PLACE_SIZE];
-		uint64_t id, last = 0;
+		uint64_t id = 0;
 
-		while (next_mount(mounts, "", name, &id, found)) {
-			strcpy(place, found);
-			last = id;
+		ret = 0;
+		some = false;
+		while ((id = last_mount(name, id, at))) {
+			int failed = unmount(id, at);
+
+			some |= !failed;
+			if (!failed)
+				id = 0;
+			if (failed && !ret) {
+				strcpy(place, at);
+				ret = failed;
+			}
 		}
-		if (!last)
-			break;
-		ret = unmount(last, place);
-	} while (!ret);
-	while (!ret && is_swap("", name, place))
-		ret = swapoff(place) ? -errno : 0;
+	} while (ret && some);
+	while (is_swap("", name, swap)) {
+		if (!swapoff(swap))
+			continue;
+		if (!ret)
+			strcpy(place, swap);
+		return ret ? ret : -errno;
+	}
 	return ret;
 }
 

@@ -22,9 +22,10 @@ bool use_find(const char *root, const char *name, char *text, size_t size);
 bool use_find_node(const char *node, char text[USE_TEXT_SIZE]);
 /*
  * Unmounts what is mounted of the node "/dev/NAME" in our mount namespace, and switches swap on it
- * off. 0: it has no such use there any more; -errno, and what place could not be given up.
+ * off. 0: it has no such use there any more; -errno, and the first place that could not be given up.
+ * It may take as long as all that is dirty takes to be written, and goes to the folder "/".
  */
-#define USE_PLACE_SIZE 1024
+#define USE_PLACE_SIZE 4096
 int use_end_node(const char *node, char place[USE_PLACE_SIZE]);
 /*
  * "open by process 123 (dd)", by the paths that the kernel has for open files; udev is not told of,
