@@ -148,8 +148,8 @@ void ctrl_helpers_close(struct ctrl *ctrl)
 
 	for (helper = ctrl->helpers; helper; helper = next) {
 		next = helper->next;
-		ev_child_stop(ctrl->loop, &helper->child);
 		ctrl_helper_abandon(helper);
+		ev_child_stop(ctrl->loop, &helper->child);
 		ev_timer_stop(ctrl->loop, &helper->timer);
 		free(helper);
 	}

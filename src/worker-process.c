@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "spec.h"
@@ -213,9 +214,16 @@ int worker_process_start(struct worker_process *process, char *const *options, c
 		close_ends(&ends, 0);
 		return ret;
 	}
-	process->pid = pid;
 	/* Its number is its own until it is waited for, which may be before we hear of that. */
 	process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (process->pidfd < 0) {
+		ret = -errno;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		close_ends(&ends, 0);
+		return ret;
+	}
+	process->pid = pid;
 	process->channel = ends.channel[1];
 	watch(process, ends.out[0], ends.err[0]);
 	return 0;
