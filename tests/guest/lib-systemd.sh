@@ -5,9 +5,11 @@ require systemctl udevadm
 [ -d /run/systemd/system ] || skip "systemd is not process 1"
 
 INSTALLED=${abs_top_builddir:?}/tests/installed
+[ -d "$INSTALLED" ] || skip "no $INSTALLED: 'make check' makes it"
 mapfile -t INSTALLED_FILES < <(cd "$INSTALLED" && find . ! -type d)
 UNIT=$(find "$INSTALLED" -path '*/system/ublkd.service')
-[ -e "$UNIT" ] || skip "no units in $INSTALLED: 'make check' makes it, where configure finds systemd and udev"
+[ -e "$UNIT" ] || skip "no units in $INSTALLED: configure has found no folder for them"
+SBIN=$(sed -n 's,^ExecStart=\(.*\)/ublkd serve .*,\1,p' "$UNIT")
 ETC=$(sed -n 's,^ConditionPathIsDirectory=\(.*\)/ublkd/devices$,\1,p' "$UNIT")
 # The client's own default is the unit's.
 unset UBLKD_SOCKET
@@ -16,13 +18,26 @@ no_service() {
 	systemctl stop ublkd-shutdown
 	systemctl stop ublkd ublkd@one || true
 	(cd / && rm -f "${INSTALLED_FILES[@]}")
-	rm -rf "$ETC/ublkd" /etc/systemd/system/ublkd.service.d /etc/systemd/system/ublkd-shutdown.service.d
+	rm -rf "$ETC/ublkd" /etc/systemd/system/ublkd* /etc/udev/rules.d/*ublkd* /etc/tmpfiles.d/ublkd.conf
+}
+
+# found FOLDER FILE…: those for this folder of systemd's or udev's; they may have been built for a prefix of its own
+found() {
+	local folder=$1 file
+	for file in "${@:2}"; do
+		[ -e "/usr/lib/$folder/${file##*/}" ] || [ -e "/lib/$folder/${file##*/}" ] ||
+			install -D -m 644 -t "/etc/$folder" "$file"
+	done
 }
 
 # install_units: as a package does with what "make install" makes, with an empty folder of devices
 install_units() {
 	defer no_service
 	tar -C "$INSTALLED" -c . | tar -C / -x --keep-directory-symlink --no-overwrite-dir
+	install -t "$SBIN" "$UBLKD" "$UBLKCTL" # that are to be tested
+	found systemd/system "${UNIT%/*}"/ublkd*
+	found udev/rules.d "${UNIT%/systemd/*}"/udev/rules.d/*ublkd*
+	found tmpfiles.d "$(find "$INSTALLED" -path '*/tmpfiles.d/ublkd.conf')"
 	rm -rf /run/ublkd
 	systemd-tmpfiles --create ublkd.conf
 	[ "$(stat -c '%U:%G %a' /run/ublkd /run/ublkd/udev | sort -u)" = "root:root 755" ] || fail "$(ls -ld /run/ublkd{,/udev})"
