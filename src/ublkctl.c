@@ -5,9 +5,11 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -493,12 +495,17 @@ static json_t *deletion(const struct ctl *ctl)
 /* Seconds from the last time on until what is waited for is late. */
 #define UNMOUNT_MARGIN 0.5
 
-/* In a process of its own. What is busy is tried until then, unless it is over. */
-static int end_use(const char *node, double until)
+/*
+ * In a process of its own, which ends with this one, and does not keep the server from seeing
+ * that. What is busy is tried until then, unless it is over.
+ */
+static int end_use(const struct ctl *ctl, const char *node, double until)
 {
 	char place[USE_PLACE_SIZE];
 	int ret;
 
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	close(ctl->server.fd);
 	while ((ret = use_end_node(node, place)) == -EBUSY && clock_now() < until)
 		usleep(UNMOUNT_PAUSE);
 	if (ret)
@@ -538,7 +545,7 @@ static void unmount(const struct ctl *ctl, const json_t *devices)
 		if (!node_of(device, node))
 			continue;
 		if (!fork())
-			_exit(end_use(node, ctl->config.when_unused ? until - UNMOUNT_MARGIN : 0));
+			_exit(end_use(ctl, node, ctl->config.when_unused ? until - UNMOUNT_MARGIN : 0));
 	}
 	while (!ctl->config.when_unused && clock_now() < until) {
 		pid_t pid = waitpid(-1, NULL, WNOHANG);
