@@ -7,10 +7,13 @@
 #include "support.h"
 
 #define UBLKCTL_TEST
+#include "../../src/ctl-add.c"
+#include "../../src/ctl-delete.c"
 #include "../../src/ublkctl.c"
 
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
