@@ -96,17 +96,20 @@ static void unmount(const struct ctl *ctl, const json_t *devices)
 	double timeout = (double)ctl->config.timeout, until = clock_now() + timeout;
 	json_t *device;
 	char node[32];
+	pid_t pid;
 	size_t i;
 
 	json_array_foreach(devices, i, device) {
 		if (!node_of(device, node))
 			continue;
-		if (!fork())
+		pid = fork();
+		if (!pid)
 			_exit(end_use(ctl, node, ctl->config.when_unused ? until - UNMOUNT_MARGIN : 0));
+		if (pid < 0)
+			ublkd_note("cannot unmount what is on '%s': %s", node, strerror(errno));
 	}
 	while (!ctl->config.when_unused && clock_now() < until) {
-		pid_t pid = waitpid(-1, NULL, WNOHANG);
-
+		pid = waitpid(-1, NULL, WNOHANG);
 		if (pid < 0)
 			return;
 		if (!pid)
