@@ -39,7 +39,7 @@ static const char *user_sees(const struct mode *mode, enum job_op op, int32_t re
 		serve_data(&d, &event, bytes);
 	commit(&d, &event, result);
 	/* Asked for the rest, as a request that begins later, or for all of it. */
-	for (int64_t end = now_ms() + 4000; !client_ended(job, &seen) && now_ms() < end;) {
+	for (int64_t end = patient_ms() + 4000; !client_ended(job, &seen) && patient_ms() < end;) {
 		if (!next(&d, &event, 20))
 			continue;
 		rest |= event.res >= 0 && desc_of(&d, &event)->start_sector == 9;

@@ -111,7 +111,7 @@ static void fields(void)
 /* Every tag of the queue has a request of its own, and nobody answers. */
 static void fill(struct device *d, unsigned depth, int cpu, uint64_t first, bool *have)
 {
-	int64_t end = now_ms() + 8000;
+	int64_t end = patient_ms() + 8000;
 	struct event event;
 	unsigned i, n = 0;
 
@@ -119,7 +119,7 @@ static void fill(struct device *d, unsigned depth, int cpu, uint64_t first, bool
 	serve_for(d, 100);
 	for (i = 0; i < depth; i++)
 		client_begin(d, JOB_READ, (first + i * 8) * 512, 512 + i % 4 * 512, cpu);
-	while (n < depth && now_ms() < end) {
+	while (n < depth && patient_ms() < end) {
 		if (!next(d, &event, 100))
 			continue;
 		if (desc_of(d, &event)->start_sector < first) {

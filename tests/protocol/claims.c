@@ -26,6 +26,7 @@
 
 #define CASE_MS 40000
 #define WEDGING_MS 12000
+#define CLEAR_UP_MS 20000
 
 static const struct {
 	const char *title;
@@ -121,7 +122,7 @@ static int print_list(void)
 /* ---- running --------------------------------------------------------------------- */
 
 /* What a case left is removed, in a process that may be left waiting. */
-static int remove_devices(void)
+static void remove_devices(void)
 {
 	struct dirent *entry;
 	struct device d;
@@ -136,7 +137,6 @@ static int remove_devices(void)
 		control(&d, UBLK_CMD_STOP_DEV, NULL, 0, 0);
 		control(&d, UBLK_CMD_DEL_DEV, NULL, 0, 0);
 	}
-	return 0;
 }
 
 static bool device_left(void)
@@ -152,11 +152,14 @@ static bool device_left(void)
 	return left;
 }
 
-/* Runs `call` in a process group of its own, which is gone when this returns. */
-static bool run_apart(void (*call)(void), int ms)
+#define HANGS (-1)
+
+/* Runs `call` in a process group of its own, which is gone when this returns. 0, or it gave up (or crashed), or HANGS. */
+static int run_apart(void (*call)(void), int ms)
 {
-	int64_t end = now_ms() + ms;
-	bool done = true;
+	int64_t end = patient_ms() + ms;
+	bool hangs = false;
+	int status = 0;
 	pid_t pid = fork();
 
 	if (!pid) {
@@ -165,23 +168,36 @@ static bool run_apart(void (*call)(void), int ms)
 		_exit(0);
 	}
 	setpgid(pid, pid);
-	while (waitpid(pid, NULL, WNOHANG) != pid) {
-		if (now_ms() > end) {
-			done = false;
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (patient_ms() > end) {
+			hangs = true;
+			show_waiting_tasks();
 			break;
 		}
-		usleep(2000);
+		doze(2);
 	}
 	kill(-pid, SIGKILL);
-	for (end = now_ms() + 2000; !done && now_ms() < end; usleep(2000))
+	for (end = patient_ms() + 2000; hangs && patient_ms() < end; doze(2))
 		if (waitpid(pid, NULL, WNOHANG) == pid)
 			break;
-	return done;
+	return hangs ? HANGS : status;
 }
 
-static void clear_up(void)
+/* Sets what the case says; whether it was carried out, and left nothing. */
+static bool try_claim(const struct claim *claim)
 {
-	remove_devices();
+	int status;
+
+	harness_said[0] = '\0';
+	status = run_apart(claim->run, CASE_MS);
+	if (status == HANGS)
+		say(" (it hangs)");
+	/* What was killed a moment ago takes its device along. */
+	if (device_left() && (run_apart(remove_devices, CLEAR_UP_MS) || device_left())) {
+		say(" (its device cannot be removed)");
+		return false;
+	}
+	return !status;
 }
 
 static bool run_claim(const struct claim *claim, unsigned number, unsigned kernel, bool wedging)
@@ -190,14 +206,14 @@ static bool run_claim(const struct claim *claim, unsigned number, unsigned kerne
 	int64_t began = now_ms();
 	bool right;
 
-	harness_said[0] = '\0';
-	/* One that wedges has said all before it does. */
-	if (!run_apart(claim->run, wedging ? WEDGING_MS : CASE_MS) && !wedging)
-		say(" (it hangs)");
-	if (!wedging && device_left()) {
-		/* What was killed a moment ago takes its device along. */
-		if (!run_apart(clear_up, 20000) || device_left())
-			say(" (its device cannot be removed)");
+	if (wedging) {
+		/* It has said all before it wedges. */
+		harness_said[0] = '\0';
+		run_apart(claim->run, WEDGING_MS);
+	} else if (!try_claim(claim) && strcmp(harness_said, want)) {
+		/* An emulated machine that stood still is no answer of its driver. */
+		printf("# %s is tried again: %s\n", claim->name, harness_said);
+		try_claim(claim);
 	}
 	right = !strcmp(harness_said, want);
 	printf("%sok %u - %s: %s\n", right ? "" : "not ", number, claim->name, harness_said);

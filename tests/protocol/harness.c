@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 #define ANSWER_MS 40 /* an answer that does not wait for anything is there by then */
-/* In looks of so long: a guest whose host has no time for it for a while misses one of them, not all. */
 #define LOOK_MS 5
 #define LONG_MS 8000 /* what must happen does so by then, in a slow guest too */
 
@@ -69,6 +68,7 @@ void give_up(const char *format, ...)
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	say(" (the case gave up: %s)", text);
+	show_waiting_tasks();
 	_exit(1);
 }
 
@@ -108,9 +108,24 @@ int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t patient_ms(void)
+{
+	static _Thread_local int64_t last, counted;
+	const int64_t now = now_ms();
+	const int64_t passed = last ? now - last : 0;
+
+	counted += passed < 2 * LOOK_MS ? passed : 2 * LOOK_MS;
+	last = now;
+	return counted;
+}
+
 void doze(int ms)
 {
-	poll(NULL, 0, ms);
+	const int64_t end = patient_ms() + ms;
+
+	do
+		poll(NULL, 0, ms < LOOK_MS ? ms : LOOK_MS);
+	while (patient_ms() < end);
 }
 
 /* ---- control commands -------------------------------------------------------- */
@@ -160,12 +175,12 @@ void control_begin(struct device *d, uint32_t op, void *buffer, uint16_t len, ui
 
 int control_end(struct device *d, int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = patient_ms() + ms;
 	struct io_uring_cqe *cqe;
 	int res;
 
 	while (io_uring_peek_cqe(&d->ctrl, &cqe)) {
-		if (now_ms() > end)
+		if (patient_ms() > end)
 			return IN_FLIGHT;
 		if (d->char_fd >= 0 && !d->silent)
 			serve_for(d, 5);
@@ -422,13 +437,24 @@ void submit(struct device *d)
 		submit_quietly(&d->ring);
 }
 
+static int left_until(int64_t end)
+{
+	const int64_t now = patient_ms();
+
+	return now < end ? (int)(end - now) : 0;
+}
+
 static bool take(struct io_uring *ring, struct event *event, int ms)
 {
-	struct __kernel_timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l };
+	struct __kernel_timespec time = { .tv_nsec = LOOK_MS * 1000000l };
+	const int64_t end = patient_ms() + ms;
 	struct io_uring_cqe *cqe;
 
-	if (io_uring_peek_cqe(ring, &cqe) && io_uring_wait_cqe_timeout(ring, &cqe, &time))
-		return false;
+	while (io_uring_peek_cqe(ring, &cqe)) {
+		if (patient_ms() >= end)
+			return false;
+		io_uring_wait_cqe_timeout(ring, &cqe, &time);
+	}
 	*event = (struct event){
 		.kind = (enum kind)(cqe->user_data >> 32 & 0xff),
 		.question = (unsigned)(cqe->user_data >> 40),
@@ -462,34 +488,29 @@ static unsigned mark(struct io_uring_sqe *sqe, enum kind kind)
 
 int ask_on(struct io_uring *ring, struct io_uring_sqe *sqe, int ms)
 {
+	const int64_t end = patient_ms() + ms;
 	unsigned question = mark(sqe, PROBE);
 	struct event event;
 
 	submit_quietly(ring);
-	while (ms > 0) {
-		if (!take(ring, &event, LOOK_MS))
-			ms -= LOOK_MS;
-		else if (event.question == question)
+	while (take(ring, &event, left_until(end)))
+		if (event.question == question)
 			return event.res;
-	}
 	return IN_FLIGHT;
 }
 
 /* A command that stays in flight is the tag's fetch from then on. */
 int ask(struct device *d, struct io_uring_sqe *sqe)
 {
+	const int64_t end = patient_ms() + ANSWER_MS;
 	unsigned question = mark(sqe, PROBE);
 	struct event event;
-	int ms = ANSWER_MS;
 
 	submit(d);
-	while (ms > 0) {
-		if (!take(&d->ring, &event, LOOK_MS))
-			ms -= LOOK_MS;
-		else if (event.question == question)
+	while (take(&d->ring, &event, left_until(end))) {
+		if (event.question == question)
 			return event.res;
-		else
-			d->stash[d->stashed++] = event;
+		d->stash[d->stashed++] = event;
 	}
 	return IN_FLIGHT;
 }
@@ -507,12 +528,11 @@ const struct ublk_io_desc *desc_of(struct device *d, const struct event *event)
 /* Something on the ring whose result is needed now. */
 static int now(struct device *d, struct io_uring_sqe *sqe)
 {
-	int64_t end = now_ms() + LONG_MS;
 	unsigned question = mark(sqe, OTHER);
 	struct event event;
 
 	submit(d);
-	while (now_ms() < end && take(&d->ring, &event, LONG_MS)) {
+	while (take(&d->ring, &event, LONG_MS)) {
 		if (event.question == question)
 			return event.res;
 		d->stash[d->stashed++] = event;
@@ -593,21 +613,21 @@ void serve(struct device *d, const struct event *event)
 
 void serve_for(struct device *d, int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = patient_ms() + ms;
 	struct event event;
 
 	do {
-		if (next(d, &event, (int)(end > now_ms() ? end - now_ms() : 0)))
+		if (next(d, &event, left_until(end)))
 			serve(d, &event);
-	} while (now_ms() < end);
+	} while (patient_ms() < end);
 }
 
 struct event wait_io(struct device *d, unsigned op, uint64_t sector)
 {
-	int64_t end = now_ms() + LONG_MS;
+	int64_t end = patient_ms() + LONG_MS;
 	struct event event;
 
-	while (now_ms() < end) {
+	while (patient_ms() < end) {
 		if (!next(d, &event, 100))
 			continue;
 		if (event.res >= 0 && event.kind != HEAD && event.kind != OTHER &&
@@ -756,11 +776,11 @@ bool client_ended(int job, int *result)
 
 int client_end(struct device *d, int job, int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = patient_ms() + ms;
 	int result;
 
 	while (!client_ended(job, &result)) {
-		if (now_ms() > end)
+		if (patient_ms() > end)
 			return IN_FLIGHT;
 		if (d && d->char_fd >= 0 && !d->silent)
 			serve_for(d, 5);
@@ -834,7 +854,7 @@ static volatile int *server_id;
 
 struct server server_new(void (*body)(void *), void *argument)
 {
-	int64_t end = now_ms() + LONG_MS;
+	int64_t end = patient_ms() + LONG_MS;
 	struct server s;
 
 	s.id = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -847,7 +867,7 @@ struct server server_new(void (*body)(void *), void *argument)
 		_exit(0);
 	}
 	while (*s.id < 0) {
-		if (now_ms() > end)
+		if (patient_ms() > end)
 			give_up("the server did not start");
 		doze(3);
 	}
@@ -876,10 +896,10 @@ void server_kill(struct server *s)
 
 bool server_ended(struct server *s, int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = patient_ms() + ms;
 
 	while (waitpid(s->pid, NULL, WNOHANG) != s->pid) {
-		if (now_ms() > end)
+		if (patient_ms() > end)
 			return false;
 		doze(3);
 	}
@@ -896,12 +916,12 @@ void device_adopt(struct device *d, int id)
 
 bool wait_gone(int id, int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = patient_ms() + ms;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/sys/block/ublkb%d", id);
 	while (!access(path, F_OK)) {
-		if (now_ms() > end)
+		if (patient_ms() > end)
 			return false;
 		doze(3);
 	}
@@ -910,10 +930,10 @@ bool wait_gone(int id, int ms)
 
 bool wait_state(struct device *d, unsigned state, int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = patient_ms() + ms;
 
 	while (state_of(d) != state) {
-		if (now_ms() > end)
+		if (patient_ms() > end)
 			return false;
 		doze(3);
 	}

@@ -161,8 +161,19 @@ bool server_ended(struct server *s, int ms);
 void device_adopt(struct device *d, int id);     /* to command it from here */
 bool wait_gone(int id, int ms);
 bool wait_state(struct device *d, unsigned state, int ms);
-void doze(int ms);
+
+/* ---- time ------------------------------------------------------------------------ */
+
 int64_t now_ms(void);
+/*
+ * What all limits are of: of the time between two calls it counts 10 ms at most. A guest may be left without time by its
+ * host for seconds, or be slow for minutes: then it waits the longer, as long as it looks often.
+ */
+int64_t patient_ms(void);
+void doze(int ms);
+
+/* waiting.c: the tasks that wait in the kernel, and where, as comments on stdout. */
+void show_waiting_tasks(void);
 
 /* claims.c */
 int harness_cleanup(void);
