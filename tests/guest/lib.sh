@@ -499,6 +499,12 @@ statistics_now() {
 	sleep 0.2
 }
 
+# server_has N: the server has got so many requests at least; what it has not yet is not its to lose, whatever becomes of it
+server_has() {
+	statistics_now
+	(($(statistic read) + $(statistic write) >= $1))
+}
+
 reports_exceed() {
 	(($(grep -c ' q0: ' "$LOG" || true) > $1))
 }
