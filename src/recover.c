@@ -19,8 +19,10 @@
 #define DEATH_SECONDS 90
 #define LOOK_SECONDS 0.02
 #define ANSWER_SECONDS 10
-/* Deleting waits for the last user of the disk. */
+/* Deleting waits for the last user of the disk; */
 #define DELETE_PATIENCE 5
+/* and before that, where many devices go at once, for those of other servers. */
+#define DELETE_DEADLINE 20
 
 static void look(struct recover *recover);
 
@@ -77,12 +79,16 @@ static void issue(struct recover *recover, uint32_t op, double deadline,
 	log_switch(before);
 }
 
+static void late(struct ctrl_command *command);
+
 /* ---- deleting ----------------------------------------------------------------------- */
 
 static void deleted(struct ctrl_command *command, int result)
 {
 	struct recover *recover = container_of(command, struct recover, command);
 
+	if (recover->given_up)
+		return;
 	if (result && result != -ENODEV) {
 		ctrl_report(command, result);
 		go_on(recover);
@@ -101,8 +107,16 @@ static void delete_late(struct ctrl_command *command)
 	struct recover *recover = container_of(command, struct recover, command);
 	ino_t now = node_in_driver(command->dev_id);
 
+	/* The driver has not come to it: what is not deleted is not forgotten. */
+	if (now && now == recover->in_driver) {
+		if (command->deadline < DELETE_DEADLINE)
+			command->deadline += DELETE_PATIENCE;
+		else
+			late(command);
+		return;
+	}
 	/* By now the number may be that of another device, whose end the driver waits for. */
-	recover->lingers = !now || now == recover->in_driver;
+	recover->lingers = !now;
 	if (recover->lingers)
 		ublkd_note("device %u is stopped, but it is still open or mounted: it goes with its "
 			   "last user", command->dev_id);
@@ -132,8 +146,6 @@ static void tried_to_stop(struct ctrl_command *command, int result)
 		ctrl_report(command, result);
 	go_on(recover);
 }
-
-static void late(struct ctrl_command *command);
 
 static void probed(struct helper *probe, int status)
 {
