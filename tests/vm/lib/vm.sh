@@ -173,8 +173,10 @@ vm_start()
 		-kernel "$kernel" -initrd "$RUN/initrd"
 		# Warnings reach the console, so that a guest that dies has left its last words there. Without norandmaps
 		# each program starts at other addresses, and QEMU before 8.0 translates its code and libc's anew each
-		# time: starting fio takes three times as long.
-		-append "console=ttyS0 loglevel=5 panic=-1 no_timer_check mitigations=off norandmaps log_buf_len=8M printk.devkmsg=on sysrq_always_enabled watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=180 $append"
+		# time: starting fio takes three times as long. With tsc=reliable the kernel does not compare the TSC, which
+		# is the host's clock, with the HPET: a host that has no time for the guest in between makes them differ,
+		# and leaving the TSC is slow, or an Oops, as it patches code that QEMU is running.
+		-append "console=ttyS0 loglevel=5 panic=-1 no_timer_check tsc=reliable mitigations=off norandmaps log_buf_len=8M printk.devkmsg=on sysrq_always_enabled watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=180 $append"
 		"$@")
 	case $acceleration in
 	tcg) qemu+=(-accel "tcg,thread=multi" -cpu "max,cx16=off") ;;
