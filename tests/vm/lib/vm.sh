@@ -3,7 +3,7 @@
 # One virtual machine: the daemon that shares the host's /, QEMU, the channels to both, and their end.
 # Everything of a run is in one private folder, RUN. Processes are ended by the id they were started with.
 
-RUN='' VFS_PID='' QEMU_PID='' OUT_PID='' VM_OFF=''
+RUN='' VFS_PID='' QEMU_PID='' OUT_PID='' STALLS_PID='' VM_OFF=''
 VFS_DAEMON=''
 
 # The folder is removed and both processes end with this one, however it ends.
@@ -39,7 +39,7 @@ vm_cleanup()
 {
 	local status=$? pid
 	trap - EXIT INT TERM HUP
-	for pid in $QEMU_PID $VFS_PID $OUT_PID; do
+	for pid in $STALLS_PID $QEMU_PID $VFS_PID $OUT_PID; do
 		kill -KILL "$pid"
 		wait "$pid"
 	done 2>/dev/null
@@ -189,6 +189,27 @@ vm_start()
 
 vm_alive() { running "$QEMU_PID"; }
 
+# stop_and_go PID MILLISECONDS
+stop_and_go()
+{
+	local signal ms
+	while running "$1"; do
+		for signal in STOP CONT; do
+			kill -$signal "$1"
+			ms=$((RANDOM * $2 / 32768))
+			printf -v ms %d.%03d $((ms / 1000)) $((ms % 1000))
+			sleep "$ms"
+		done
+	done
+}
+
+# vm_stalls MILLISECONDS: until vm_wait.
+vm_stalls()
+{
+	stop_and_go "$QEMU_PID" "$1" &
+	STALLS_PID=$!
+}
+
 # vm_read VARIABLE SECONDS: one line from the guest; 1 when there was none in that time, 2 when the VM is gone.
 vm_read()
 {
@@ -253,6 +274,8 @@ vm_wait()
 		vm_alive || break
 		sleep 0.1
 	done
+	[ -z "$STALLS_PID" ] || kill "$STALLS_PID" 2>/dev/null
+	STALLS_PID=''
 	kill -KILL "$QEMU_PID" 2>/dev/null
 	wait "$QEMU_PID" 2>/dev/null
 	QEMU_PID=''
