@@ -107,6 +107,8 @@ static void delete_late(struct ctrl_command *command)
 	struct recover *recover = container_of(command, struct recover, command);
 	ino_t now = node_in_driver(command->dev_id);
 
+	if (recover->given_up)
+		return;
 	/* The driver has not come to it: what is not deleted is not forgotten. */
 	if (now && now == recover->in_driver) {
 		if (command->deadline < DELETE_DEADLINE)
