@@ -160,8 +160,11 @@ static int run_apart(void (*call)(void), int ms)
 	int64_t end = patient_ms() + ms;
 	bool hangs = false;
 	int status = 0;
-	pid_t pid = fork();
+	pid_t pid;
 
+	/* The other may write, too. */
+	fflush(stdout);
+	pid = fork();
 	if (!pid) {
 		setpgid(0, 0);
 		call();

@@ -195,7 +195,7 @@ stop_and_go()
 	local signal ms
 	while running "$1"; do
 		for signal in STOP CONT; do
-			kill -$signal "$1"
+			kill -$signal "$1" 2>/dev/null
 			ms=$((RANDOM * $2 / 32768))
 			printf -v ms %d.%03d $((ms / 1000)) $((ms % 1000))
 			sleep "$ms"
